@@ -1,0 +1,152 @@
+"""What every process of ours has in common: a name, a generation, an endpoint, a health page, an audit feed, a way to be watched.
+
+open()    once, by whoever started it: the process is ready when this returns
+serve()   its methods through Ray; the same ones answer on its Unix socket
+watch()   never returns; its supervisor holds one such call, and its failure is the obituary (about 10 ms after the death)
+leave()   an orderly end
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import ray
+
+from aip.errors import NotFound
+from aip.governance.audit import Batch
+from aip.governance.feed import AuditFeed
+from aip.governance.kill import Fence, KillCheck
+
+from .health import HealthPage
+from .link import Endpoint, Handler
+from .peers import NAMESPACE, Peers
+from .site import Site
+
+BEAT_S = 0.1
+AUDIT_LOG = "audit"
+
+
+class Process:
+    """Base of the actors. Subclasses add methods to `self.methods` and override `opened` and `closing`."""
+
+    role = "process"
+
+    def __init__(self, site: Site, name: str, generation: int) -> None:
+        self.site = site
+        self.name = name
+        self.generation = generation
+        self.rng = random.Random(os.urandom(16))
+        self.methods: dict[str, Handler] = {"ping": self._ping}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._opened = False
+
+    def __repr__(self) -> str:
+        return f"aip:{self.name}#{self.generation}"
+
+    async def open(self) -> dict[str, Any]:
+        """Make ready. Safe to call again: a restarted supervisor does not know whether it was called."""
+        if not self._opened:
+            sockets = Path(self.site.sockets)
+            self.peers = Peers(sockets)
+            self.fence = Fence(self.site.fence)
+            self.kill_check = KillCheck(self.fence.revision, self.fence.orders)
+            self.feed = AuditFeed(f"{self.name}#{self.generation}", self._send_audit, time.time)
+            self.page = HealthPage(self.site.health, self.name)
+            self.page.blocked("")
+            await self.opened()
+            self.endpoint = Endpoint(self.methods)
+            await self.endpoint.open(self.peers.socket(self.name))
+            self.task(self._beat())
+            if self.name != AUDIT_LOG:
+                self.task(self.feed.run())
+            self._opened = True
+        return {"pid": os.getpid(), "generation": self.generation}
+
+    async def opened(self) -> None:
+        """Restore state, start own work; the endpoint opens after this."""
+
+    async def closing(self) -> None:
+        """Finish and hand over; the endpoint is still open."""
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """agents, turns, waiting, calls: for the health page."""
+        return 0, 0, 0, 0
+
+    async def serve(self, method: str, payload: bytes) -> bytes:
+        handler = self.methods.get(method)
+        if handler is None:
+            raise NotFound(f"{self.name} has no method {method!r}")
+        return await handler(payload)
+
+    async def watch(self) -> None:
+        await asyncio.Event().wait()
+
+    async def leave(self) -> None:
+        await self.closing()
+        await self.feed.flush()
+        await self.endpoint.close()
+        with contextlib.suppress(OSError):
+            self.page.path.unlink()
+        ray.actor.exit_actor()
+
+    def task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.feed.note(
+                "process.task_failed", self.name, {"error": f"{type(error).__name__}: {error}"[:2000]}
+            )
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"{self.name}: a task failed", "exception": error}
+            )
+
+    async def _ping(self, payload: bytes) -> bytes:
+        return payload
+
+    async def _beat(self) -> None:
+        while True:
+            self.page.write(self.generation, *self.counts())
+            await asyncio.sleep(BEAT_S)
+
+    async def _send_audit(self, batch: Batch) -> None:
+        await self.peers.insist(AUDIT_LOG, "append", msgspec.msgpack.encode(batch), timeout_s=5.0)
+
+
+def spawn(
+    kind: type[Process], site: Site, name: str, generation: int, *arguments: Any, **options: Any
+) -> Any:
+    """Start an actor process. `max_restarts=0`: who restarts it, and whether, is its supervisor's to decide."""
+    settings: dict[str, Any] = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "num_cpus": 0,
+        "max_restarts": 0,
+        "max_concurrency": 10_000,
+        "enable_task_events": False,
+    }
+    settings.update(options)
+    return ray.remote(kind).options(**settings).remote(site, name, generation, *arguments)
+
+
+def rpc(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Handler:
+    """A method of plain values: arguments come as one MessagePack map, the answer goes as one value."""
+
+    async def serve(payload: bytes) -> bytes:
+        arguments = msgspec.msgpack.decode(payload) if payload else {}
+        return msgspec.msgpack.encode(await handler(**arguments))
+
+    return serve

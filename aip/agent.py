@@ -1,0 +1,469 @@
+"""What an agent author writes against: `Agent`, `@capability`, `Context`.
+
+    class Greeter(aip.Agent):
+        \"\"\"Greets people.\"\"\"
+
+        @aip.capability
+        async def greet(self, name: str, ctx: aip.Context) -> str:
+            await ctx.progress(0.5, "thinking of a word")
+            return f"hello, {name}"
+
+A capability is a typed method. Its signature is its contract: the parameters become the JSON Schema of what it takes, the
+return annotation that of what it gives, and both are held to at run time. `async def` runs on the cell's loop and must not
+block it; `def` runs in a thread; an async generator streams. A parameter annotated `Context` receives the turn's context and
+is not part of the contract. An agent handles one message at a time unless it says `reentrant = True` (docs/semantics.md, O2).
+
+A plain function can be an agent too: `agent_of(function)` wraps it as a type with one capability of the function's name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import typing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeVar, overload
+
+from .errors import AgentFailed, InvalidPayload, UnknownCapability, UsageError
+from .ids import check_capability
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Turn(Protocol):
+    """What a cell gives a running turn; `Context` is its public face."""
+
+    agent: str
+    restored: Any
+
+    @property
+    def sender(self) -> str: ...
+    @property
+    def run(self) -> str: ...
+    @property
+    def idempotency_key(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    def remaining_s(self) -> float: ...
+    async def call(
+        self,
+        target: str | None,
+        capability: str,
+        arguments: Mapping[str, Any],
+        timeout_s: float | None,
+        key: str,
+    ) -> Any: ...
+    async def tell(self, target: str, capability: str, arguments: Mapping[str, Any]) -> None: ...
+    def stream(
+        self, target: str | None, capability: str, arguments: Mapping[str, Any], timeout_s: float | None
+    ) -> AsyncIterator[Any]: ...
+    def progress(self, fraction: float | None, text: str) -> Awaitable[None]: ...
+    async def spawn(self, kind: str, key: str | None) -> str: ...
+    async def checkpoint(self, state: Any) -> None: ...
+    async def effect(
+        self, name: str, action: Callable[[], Any], key: str | None, idempotent: bool, timeout_s: float | None
+    ) -> Any: ...
+    async def spend(self, amounts: Mapping[str, int]) -> None: ...
+
+
+class Context:
+    """The turn an agent is in: who asks, on whose behalf, until when, and everything an agent may do beside computing."""
+
+    __slots__ = ("_turn",)
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+
+    @property
+    def agent(self) -> str:
+        """This agent's address, `type@digest/key`."""
+        return self._turn.agent
+
+    @property
+    def sender(self) -> str:
+        """The address of who sent the message that this turn handles."""
+        return self._turn.sender
+
+    @property
+    def run(self) -> str:
+        """The run of a plan on whose behalf this turn works, or ""."""
+        return self._turn.run
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt at the same piece of work: pass it on to outside systems."""
+        return self._turn.idempotency_key
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self._turn.labels
+
+    @property
+    def restored(self) -> Any:
+        """In `on_start`: the state of the last `checkpoint`, or None for an agent that never made one."""
+        return self._turn.restored
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until this turn's deadline."""
+        return self._turn.remaining_s()
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose lines carry the agent's address and the run."""
+        return logging.LoggerAdapter(
+            logging.getLogger("aip.agent"), {"agent": self._turn.agent, "run": self._turn.run}
+        )
+
+    async def call(
+        self,
+        target: str | None = None,
+        capability: str = "",
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+        idempotency_key: str = "",
+    ) -> Any:
+        """Ask an agent and wait for its answer.
+
+        Without `target` the registry picks a live agent that has the capability. The timeout is never longer than what this
+        turn has left. Raises the typed errors of `aip.errors`: the agent's own, a refusal, or what went wrong on the way.
+        """
+        return await self._turn.call(target, capability, arguments or {}, timeout_s, idempotency_key)
+
+    async def tell(self, target: str, capability: str, arguments: Mapping[str, Any] | None = None) -> None:
+        """Send and do not wait for an answer: at most once (docs/semantics.md, D2)."""
+        await self._turn.tell(target, capability, arguments or {})
+
+    def stream(
+        self,
+        target: str | None = None,
+        capability: str = "",
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[Any]:
+        """Iterate over the parts of a streaming capability as they come. Close the iterator to cancel it."""
+        return self._turn.stream(target, capability, arguments or {}, timeout_s)
+
+    def progress(self, fraction: float | None = None, text: str = "") -> Awaitable[None]:
+        """Say how far this turn is (0 to 1, or None for unknown) to whoever waits for it. Cheap; may be coalesced.
+
+        It has happened when this returns: `await` is welcome in an async capability and not needed in a synchronous one.
+        """
+        return self._turn.progress(fraction, text)
+
+    async def spawn(self, kind: type[Agent] | str, key: str | None = None) -> str:
+        """Start an agent of a type of the same code (its class, or its name) and return its address.
+
+        Its `on_start` has succeeded when this returns. It inherits this agent's run, so a kill of the run reaches it.
+        """
+        return await self._turn.spawn(kind if isinstance(kind, str) else type_name(kind), key)
+
+    async def checkpoint(self, state: Any) -> None:
+        """Keep `state` (a value as in messages) for the next activation; returns when it is in the journal."""
+        await self._turn.checkpoint(state)
+
+    async def effect(
+        self,
+        name: str,
+        action: Callable[[], Any],
+        *,
+        key: str | None = None,
+        idempotent: bool = False,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """Touch the outside once: the intent is durable before `action()` starts, its result after (semantics, E1-E4).
+
+        `action` is a function without arguments, sync (run in a thread) or async; its result must be a value as in messages.
+        `key` names this piece of work (default: the turn's idempotency key); a recorded effect is not done again.
+        """
+        return await self._turn.effect(name, action, key, idempotent, timeout_s)
+
+    async def spend(self, **amounts: int) -> None:
+        """Charge the budget that this turn works under, e.g. `await ctx.spend(tokens=120)`. Raises `BudgetExceeded`."""
+        await self._turn.spend(amounts)
+
+    def agent_at(self, address: str) -> AgentRef:
+        """A stand-in whose methods are calls: `await ctx.agent_at("greeter/ada").greet(name="Ada")`."""
+        return AgentRef(self, address)
+
+
+class AgentRef:
+    """The agent at an address, as an object whose methods are its capabilities."""
+
+    __slots__ = ("_address", "_context")
+
+    def __init__(self, context: Context, address: str) -> None:
+        self._context = context
+        self._address = address
+
+    def __getattr__(self, capability: str) -> Callable[..., Awaitable[Any]]:
+        def call(**arguments: Any) -> Awaitable[Any]:
+            return self._context.call(self._address, capability, arguments)
+
+        return call
+
+
+class Agent:
+    """Base of every agent. Construct nothing heavy in `__init__` (it takes no arguments): `on_start` is the place."""
+
+    reentrant: ClassVar[bool] = False
+    capabilities: ClassVar[Mapping[str, Capability]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        found = dict(cls.capabilities)
+        for name, value in cls.__dict__.items():
+            mark: _Mark | None = getattr(value, "__aip_capability__", None)
+            if mark is not None:
+                spec = Capability.of(cls, name, value, mark)
+                if spec.name in found and found[spec.name].method != name:
+                    raise UsageError(f"{cls.__name__} has two capabilities named {spec.name!r}")
+                found[spec.name] = spec
+        cls.capabilities = found
+
+    async def on_start(self, ctx: Context) -> None:
+        """Before the first message of an activation. `ctx.restored` is the last checkpoint."""
+
+    async def on_stop(self, ctx: Context) -> None:
+        """After the last message of an activation (passivation, hand-over, shutdown). Checkpoint here what must stay."""
+
+    async def on_failure(self, ctx: Context, error: Exception) -> None:
+        """After a capability raised; the caller has its answer already. Put inner state right again here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    name: str | None
+    cost: Mapping[str, int]
+    timeout_s: float | None
+
+
+@overload
+def capability(function: F, /) -> F: ...
+@overload
+def capability(
+    name: str | None = None, /, *, cost: Mapping[str, int] | None = None, timeout_s: float | None = None
+) -> Callable[[F], F]: ...
+def capability(
+    function: Any = None, /, *, cost: Mapping[str, int] | None = None, timeout_s: float | None = None
+) -> Any:
+    """Mark a method as a capability: `@capability`, or `@capability("domain.name", cost={"tool_calls": 1}, timeout_s=30)`.
+
+    `cost` is charged to the caller's budget on every call before it starts; `timeout_s` is the default of its calls.
+    """
+    name = function if isinstance(function, str) else None
+    if name is not None:
+        check_capability(name)
+
+    def mark(method: Any) -> Any:
+        method.__aip_capability__ = _Mark(name, dict(cost or {}), timeout_s)
+        return method
+
+    return mark(function) if callable(function) else mark
+
+
+@dataclass(slots=True)
+class Capability:
+    """One capability of one agent class: how it is called, and its contract."""
+
+    name: str
+    method: str
+    kind: str  # "async" | "sync" | "stream"
+    doc: str
+    cost: Mapping[str, int]
+    timeout_s: float | None
+    context_parameter: str | None
+    owner: type[Agent]
+    _takes: Any = field(default=None, repr=False)
+    _gives: Any = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, owner: type[Agent], method: str, function: Callable[..., Any], mark: _Mark) -> Capability:
+        name = check_capability(mark.name or method)
+        if inspect.isasyncgenfunction(function):
+            kind = "stream"
+        elif inspect.iscoroutinefunction(function):
+            kind = "async"
+        elif inspect.isgeneratorfunction(function):
+            raise UsageError(f"{owner.__name__}.{method}: write a streaming capability as an async generator")
+        else:
+            kind = "sync"
+        context_parameter = None
+        for parameter in list(inspect.signature(function).parameters.values())[1:]:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+                raise UsageError(
+                    f"{owner.__name__}.{method}: parameter {parameter.name!r} cannot be part of a contract",
+                    hint="use named parameters; take a dict for open-ended input",
+                )
+            if _is_context(parameter.annotation):
+                context_parameter = parameter.name
+        doc = inspect.getdoc(function) or ""
+        return cls(name, method, kind, doc, mark.cost, mark.timeout_s, context_parameter, owner)
+
+    def _build(self) -> None:
+        # Not at class definition: annotations may name things that are defined further down.
+        from typing import NotRequired
+
+        from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter
+        from typing_extensions import TypedDict
+
+        function = inspect.unwrap(getattr(self.owner, self.method))
+        signature = inspect.signature(function)
+        try:
+            hints = typing.get_type_hints(function, include_extras=True)
+        except NameError as error:
+            raise UsageError(f"{self.owner.__name__}.{self.method}: {error} in its annotations") from None
+        fields: dict[str, Any] = {}
+        for parameter in list(signature.parameters.values())[1:]:
+            if parameter.name != self.context_parameter:
+                hint = hints.get(parameter.name, Any)
+                fields[parameter.name] = hint if parameter.default is parameter.empty else NotRequired[hint]
+        make: Any = (
+            TypedDict  # A dict of types that only exists at run time is more than a type checker can follow.
+        )
+        arguments = make("arguments", fields)
+        arguments.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+        gives = hints.get("return", Any)
+        if self.kind == "stream":
+            gives = next(iter(typing.get_args(gives)), Any)
+        try:
+            self._takes = TypeAdapter(arguments)
+            self._gives = TypeAdapter(type(None) if gives is None else gives)
+        except PydanticSchemaGenerationError as error:
+            raise UsageError(
+                f"{self.owner.__name__}.{self.method}: {str(error).splitlines()[0]}",
+                hint="annotate with types that have a JSON form, or Any",
+            ) from None
+
+    def bind(self, arguments: Any) -> dict[str, Any]:
+        """Arguments as the method takes them. Raises `InvalidPayload` that names each wrong one."""
+        if self._takes is None:
+            self._build()
+        return typing.cast(dict[str, Any], _validated(self._takes, arguments, f"{self.name} takes"))
+
+    def promised(self, result: Any) -> Any:
+        """The result, held to the return annotation. Raises `AgentFailed` where the agent broke its own word."""
+        if self._gives is None:
+            self._build()
+        try:
+            return _validated(self._gives, result, f"{self.name} promised")
+        except InvalidPayload as error:
+            raise AgentFailed(error.message, type="return", **error.details) from None
+
+    def input_schema(self) -> dict[str, Any]:
+        if self._takes is None:
+            self._build()
+        schema = typing.cast(dict[str, Any], self._takes.json_schema())
+        function = inspect.unwrap(getattr(self.owner, self.method))
+        for parameter in inspect.signature(function).parameters.values():
+            properties = schema.get("properties", {})
+            if parameter.default is not parameter.empty and parameter.name in properties:
+                default = parameter.default
+                if default is None or isinstance(default, bool | int | float | str | list | dict):
+                    properties[parameter.name]["default"] = default
+        schema.pop("title", None)
+        return schema
+
+    def output_schema(self) -> dict[str, Any]:
+        if self._gives is None:
+            self._build()
+        return typing.cast(dict[str, Any], self._gives.json_schema(mode="serialization"))
+
+
+def _validated(adapter: Any, value: Any, what: str) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        problems = [
+            {"where": ".".join(map(str, item["loc"])), "message": item["msg"], "type": item["type"]}
+            for item in error.errors(include_url=False, include_input=False)[:20]
+        ]
+        first = "; ".join(f"{p['where'] or 'value'}: {p['message']}" for p in problems[:5])
+        raise InvalidPayload(f"{what}: {first}", problems=problems) from None
+
+
+def _is_context(annotation: Any) -> bool:
+    return annotation is Context or (
+        isinstance(annotation, str) and annotation.rpartition(".")[2].strip("'\"") == "Context"
+    )
+
+
+def type_name(kind: type[Agent]) -> str:
+    """The type part of the addresses of an agent class: its name in lower case, words joined by dashes."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", kind.__name__).lower().strip("_")
+
+
+def agent_of(thing: Any) -> type[Agent]:
+    """An agent class: the class itself, or a plain callable as an agent with one capability of its name."""
+    if inspect.isclass(thing) and issubclass(thing, Agent):
+        if not thing.capabilities:
+            raise UsageError(f"{thing.__name__} has no capability", hint="mark a method with @aip.capability")
+        return thing
+    if inspect.isclass(thing) or not callable(thing):
+        raise UsageError(f"{thing!r} is neither an aip.Agent class nor a function")
+    name = getattr(thing, "__name__", "run")
+    inner = thing if inspect.isfunction(thing) else thing.__call__
+    signature = inspect.signature(inner)
+    hints = typing.get_type_hints(inner, include_extras=True)
+    method: Any
+    if inspect.isasyncgenfunction(inner):
+
+        async def method(self: Agent, **arguments: Any) -> Any:
+            async for part in inner(**arguments):
+                yield part
+
+    elif inspect.iscoroutinefunction(inner):
+
+        async def method(self: Agent, **arguments: Any) -> Any:
+            return await inner(**arguments)
+
+    else:
+
+        def method(self: Agent, **arguments: Any) -> Any:
+            return inner(**arguments)
+
+    me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = [p.replace(annotation=hints.get(p.name, Any)) for p in signature.parameters.values()]
+    method.__signature__ = signature.replace(parameters=[me, *parameters])
+    method.__annotations__ = hints
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = inspect.getdoc(thing)
+    body = {name: capability(method), "__doc__": inspect.getdoc(thing), "__module__": inner.__module__}
+    return type("".join(word.capitalize() for word in name.split("_")), (Agent,), body)
+
+
+def manifest(kind: type[Agent]) -> dict[str, Any]:
+    """What others may know of an agent class: plain JSON, for plans, the registry and discovery."""
+    return {
+        "type": type_name(kind),
+        "doc": inspect.getdoc(kind) or "",
+        "reentrant": kind.reentrant,
+        "capabilities": {
+            spec.name: {
+                "doc": spec.doc,
+                "kind": spec.kind,
+                "cost": dict(spec.cost),
+                "timeout_s": spec.timeout_s,
+                "input": spec.input_schema(),
+                "output": spec.output_schema(),
+            }
+            for spec in kind.capabilities.values()
+        },
+    }
+
+
+def find_capability(kind: type[Agent], name: str) -> Capability:
+    """The capability, or `UnknownCapability` that lists what there is."""
+    spec = kind.capabilities.get(name)
+    if spec is None:
+        raise UnknownCapability(
+            f"{type_name(kind)} has no capability {name!r}",
+            hint=f"it has: {', '.join(sorted(kind.capabilities))}",
+        )
+    return spec

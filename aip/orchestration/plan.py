@@ -1,0 +1,158 @@
+"""A plan, after parsing: plain frozen values that every later step reads and none changes.
+
+`parse.py` makes these out of plan.yaml and is the only place that knows YAML; `run.py` executes them. A plan is a set of
+tasks; an edge `a -> b` exists where b names a under `needs` or refers to `tasks.a` in an expression. Durations are seconds,
+money is integer micro-units of the unit's name (`usd_micro`), sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from .expression import Template
+
+
+class When(StrEnum):
+    """Which ends of its dependencies let a task start. A skipped dependency counts as fine for `none_failed` only."""
+
+    ALL_OK = "all_ok"
+    NONE_FAILED = "none_failed"
+    ANY_OK = "any_ok"
+    ALWAYS = "always"
+
+
+class Isolation(StrEnum):
+    CELL = "cell"
+    PROCESS = "process"
+
+
+class OnExceeded(StrEnum):
+    PAUSE = "pause"
+    FAIL = "fail"
+    FINISH_RUNNING = "finish_running"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where something stands in its file; lines and columns count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    initial_s: float = 1.0
+    factor: float = 2.0
+    max_s: float = 60.0
+    jitter: float = 0.2  # A delay d becomes a uniform draw from d * [1 - jitter, 1 + jitter].
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """`attempts` counts the first one too. `on` names error families: transient, timeout, agent_lost, any."""
+
+    attempts: int = 3
+    backoff: Backoff = Backoff()
+    on: frozenset[str] = frozenset({"transient", "timeout", "agent_lost"})
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    strategy: str = "one_for_one"
+    max: int = 5
+    within_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    name: str
+    use: str
+    replicas_min: int
+    replicas_max: int
+    isolation: Isolation
+    density: int | None
+    cpu: float | None
+    memory_bytes: int | None
+    runtime_env: Mapping[str, Any]
+    restart: Restart
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Each voter answers on its own evidence with an object that has a `vote`; the task's output is the tally.
+
+    `voters` are agent names, each asked once (or one agent's replicas, where the plan gives a number). At least `quorum` valid
+    votes must arrive, and one answer must have more than `threshold` of them (0.5: a majority), or the task fails.
+    """
+
+    voters: tuple[str, ...]
+    quorum: int
+    threshold: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A question to a person. Opens only if the task's `if` holds; `default` is the decision when it expires."""
+
+    question: Template
+    approvers: tuple[str, ...]
+    expires_s: float | None
+    default: str  # "approve" | "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    name: str
+    agent: str | None  # None for a gate, and for a capability that the registry resolves.
+    capability: str | None
+    arguments: Template
+    needs: tuple[str, ...]  # As written plus implied by references, in order of first mention, without repeats.
+    for_each: Template | None
+    condition: Template | None  # `if`
+    when: When
+    retry: Retry
+    timeout_s: float | None  # One attempt, from its start to its end.
+    deadline_s: float | None  # The task with all its attempts, from its first start.
+    idempotency_key: Template | None
+    gate: Gate | None
+    vote: Vote | None
+    budget: Mapping[str, int]
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    name: str
+    schema: Mapping[str, Any]  # A subset of JSON Schema.
+    required: bool
+    default: Any
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimits:
+    deadline_s: float | None = None
+    concurrency: int = 64
+    budget: Mapping[str, int] = field(default_factory=dict)
+    on_exceeded: OnExceeded = OnExceeded.PAUSE
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    name: str
+    labels: Mapping[str, str]
+    inputs: Mapping[str, InputSpec]
+    limits: PlanLimits
+    agents: Mapping[str, AgentSpec]
+    tasks: Mapping[str, TaskSpec]
+    outputs: Mapping[str, Template]
+    digest: str  # SHA-256 of the file's bytes, in hex.

@@ -1,0 +1,606 @@
+"""A cell: the place where agents live and where the road runs.
+
+    Context.call ──► ask ──► guard ──► route ─┬─ owned here ──► host.offer ──► mailbox ──► turn ──► answer
+                                              └─ elsewhere ───► post ──► frame ──► the other cell's `deliver`
+
+A cell is plain asyncio. Time, randomness, threads, transport, checkpoints and audit are handed in (`ports.py`), so the same code
+runs inside a Ray actor, in one process in a test, and on a virtual clock in the simulator.
+
+Guarantees (docs/semantics.md): every `ask` ends in one outcome (D1) because `OpenCalls` gives outcomes once and three things
+watch every call - its deadline, the life of the cell it went to, and its caller's task. Order per pair (O1) because a pair's
+messages take one path at a time: the mailbox, else the stall queue, else one outbox. It does not know whether a message that was
+lost with its receiver was handled; nothing can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+from ..errors import (
+    AgentLost,
+    AIPError,
+    BudgetExceeded,
+    Cancelled,
+    DeadlineExceeded,
+    Deadlock,
+    InvalidPayload,
+    MailboxFull,
+    NotFound,
+    Undelivered,
+    UsageError,
+    from_record,
+    to_record,
+)
+from ..ids import type_of
+from ..settings import DEFAULT_LIMITS, Limits
+from . import codec
+from .activation import Activation, AgentType
+from .calls import Call, Listener, OpenCalls
+from .envelope import (
+    Cancel,
+    Claim,
+    Credit,
+    Envelope,
+    HandOver,
+    Item,
+    Kind,
+    Part,
+    Probe,
+    Progress,
+    Reply,
+    decode_frame,
+    encode,
+)
+from .guard import Guard
+from .host import Host
+from .mailbox import Offer
+from .ports import Audit, Checkpoints, Clock, Locator, Purses, Resolver, Transport
+from .post import Post
+
+T = TypeVar("T")
+
+SWEEP_S = 0.1  # How soon a deadline or a kill order reaches a turn that is already running.
+PASSIVATE_EVERY = 50  # Sweeps between two looks for idle agents.
+PROBE_AFTER_S = 1.0  # A call that waits this long asks whether it waits in a circle.
+LATER_S = 0.01  # Pause before mail is routed again that this cell could not serve: the membership is about to change.
+
+
+class Overtaken(Undelivered):
+    """A later message of the same sender was taken first, so this one may not start any more (semantics O1)."""
+
+    code = "undelivered.overtaken"
+    retryable = True
+
+
+class Cell:
+    def __init__(
+        self,
+        name: str,
+        generation: int,
+        *,
+        types: Mapping[str, AgentType],
+        locator: Locator,
+        transport: Transport,
+        checkpoints: Checkpoints,
+        audit: Audit,
+        guard: Guard,
+        clock: Clock,
+        rng: random.Random,
+        executor: Executor | None = None,
+        resolver: Resolver | None = None,
+        purses: Purses | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.name = name
+        self.generation = generation
+        self.locator = locator
+        self.checkpoints = checkpoints
+        self.audit = audit
+        self.guard = guard
+        self.clock = clock
+        self.limits = limits
+        self.host = Host(self, dict(types))
+        self.calls = OpenCalls()
+        self.post_office = Post(self, transport)
+        self._rng = rng
+        self._executor = executor
+        self._resolver = resolver
+        self._purses = purses
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._room: dict[str, list[asyncio.Future[None]]] = {}
+        self._count = 0
+        self._salt = f"{rng.getrandbits(40):010x}"
+        self._sweeps = 0
+
+    # Life -----------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to watch deadlines; call once, on the loop the cell runs on."""
+        self._loop = asyncio.get_running_loop()
+        self.start_task(self._watch())
+
+    async def stop(self) -> None:
+        """Let every agent finish its turn, checkpoint and go; then end what is left."""
+        stopping = [self.host.stop(activation) for activation in list(self.host.agents.values())]
+        if stopping:
+            await asyncio.gather(*stopping)
+        for call in self.calls:
+            self.calls.fail(call.envelope.id, Cancelled("this cell is stopping"))
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def start_task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task that this cell owns: kept alive, ended with it, its failure never silent."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.audit.note(
+                "cell.task_failed", self.name, {"error": f"{type(error).__name__}: {error}"[:2000]}
+            )
+            if self._loop is not None:
+                self._loop.call_exception_handler(
+                    {"message": "a task of the cell failed", "exception": error}
+                )
+
+    def from_any_thread(self, action: Callable[..., None], *arguments: Any) -> None:
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self._loop or self._loop is None:
+            action(*arguments)
+        else:
+            self._loop.call_soon_threadsafe(action, *arguments)
+
+    async def in_thread(self, action: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, action)
+
+    def new_id(self) -> str:
+        self._count += 1
+        return f"{self.name}.{self.generation}.{self._salt}.{self._count:x}"
+
+    # Asking ---------------------------------------------------------------------------------------------------------
+
+    async def ask(self, envelope: Envelope, listener: Listener | None = None) -> bytes | None:
+        """A call from its guard to its one outcome: the payload of the answer, or a typed error raised."""
+        call = self._open(envelope)
+        call.listener = listener
+        loop = self._loop or asyncio.get_running_loop()
+        timer = loop.call_later(max(0.0, envelope.deadline - self.clock()), self._expired, envelope)
+        error: AIPError | None = None
+        try:
+            self.route(envelope)
+            return await call.future
+        except AIPError as raised:
+            error = raised
+            raise
+        except asyncio.CancelledError:
+            error = Cancelled("the caller was cancelled")
+            self._cancel(call, "the caller was cancelled")
+            raise
+        finally:
+            timer.cancel()
+            self.calls.close(envelope.id)
+            now = self.clock()
+            self.guard.settle(envelope, now, now - call.started, error)
+
+    async def send(self, envelope: Envelope) -> None:
+        """A tell: returns when the message is on its way, waiting for room where the receiver is behind (O3)."""
+        self._admit(envelope)
+        error: AIPError | None = None
+        started = self.clock()
+        try:
+            if envelope.recipient in self.post_office.stalls:
+                await self._wait_for_room(envelope)
+            self.route(envelope)
+        except AIPError as raised:
+            error = raised
+            raise
+        finally:
+            now = self.clock()
+            self.guard.settle(envelope, now, now - started, error)
+
+    async def read(self, envelope: Envelope) -> AsyncIterator[bytes]:
+        """A stream, part by part. Leaving the iteration early cancels it at its source."""
+        call = self._open(envelope)
+        call.parts, call.wake = deque(), asyncio.Event()
+        loop = self._loop or asyncio.get_running_loop()
+        timer = loop.call_later(max(0.0, envelope.deadline - self.clock()), self._expired, envelope)
+        error: AIPError | None = None
+        ended = False
+        try:
+            self.route(envelope)
+            while True:
+                while call.parts:
+                    part = call.parts.popleft()
+                    call.read += 1
+                    if call.read % (self.limits.stream_window // 2 or 1) == 0 and call.cell:
+                        self.post(call.cell, Credit(envelope.id, call.read))
+                    yield part
+                if call.future.done():
+                    total = codec.decode(call.future.result() or b"\x00")
+                    if call.read >= total:
+                        ended = True
+                        return
+                call.wake.clear()
+                if not call.parts:
+                    self.calls.open(call)  # Its answer may be here while parts are still on their way.
+                    await call.wake.wait()
+        except AIPError as raised:
+            error, ended = raised, True
+            raise
+        finally:
+            timer.cancel()
+            if not ended:
+                self._cancel(call, "the reader left")
+            self.calls.close(envelope.id)
+            if call.future.done() and not call.future.cancelled():
+                call.future.exception()
+            now = self.clock()
+            self.guard.settle(envelope, now, now - call.started, error)
+
+    def _admit(self, envelope: Envelope) -> None:
+        """The guard's word. A refusal is raised to the caller and is an audit entry of its own."""
+        if len(envelope.chain) > self.limits.call_depth_max:
+            raise Deadlock(
+                f"a chain of {len(envelope.chain)} calls is too deep",
+                cycle=list(envelope.chain[-5:]),
+                depth=True,
+            )
+        refusal = self.guard.admit(envelope, self.clock())
+        if refusal is not None:
+            self.audit.note(
+                "message.refused",
+                envelope.recipient,
+                {
+                    "sender": envelope.sender,
+                    "capability": envelope.capability,
+                    "code": refusal.code,
+                    "run": envelope.run,
+                },
+            )
+            raise refusal
+        self.audit.admitted(envelope)
+
+    def _open(self, envelope: Envelope) -> Call:
+        self._admit(envelope)
+        call = Call(envelope, self.clock(), asyncio.get_running_loop().create_future())
+        self.calls.open(call)
+        return call
+
+    def _expired(self, envelope: Envelope) -> None:
+        call = self.calls.get(envelope.id)
+        if call is not None:
+            seconds = self.clock() - call.started
+            error = DeadlineExceeded(
+                f"{envelope.recipient} did not answer {envelope.capability} within {seconds:.3g} s"
+            )
+            self._cancel(call, "its deadline passed")
+            self.calls.fail(envelope.id, error)
+
+    def _cancel(self, call: Call, reason: str) -> None:
+        if call.cell:
+            self.post(call.cell, Cancel(call.envelope.id, call.envelope.recipient, reason))
+
+    # Routing --------------------------------------------------------------------------------------------------------
+
+    def route(self, envelope: Envelope, later: bool = False) -> None:
+        """Towards the agent's mailbox: here, or in the cell that owns it. `later` after a pause, when ownership is moving."""
+        if later:
+            asyncio.get_running_loop().call_later(LATER_S, self.route, envelope)
+            return
+        if envelope.deadline and self.clock() >= envelope.deadline:
+            return  # Its caller has its outcome already.
+        owner = self.locator.locate(envelope.recipient)
+        if owner is None:
+            kind = type_of(envelope.recipient)
+            self.answer(
+                envelope, error=NotFound(f"no agent type {kind!r} is deployed", hint="see `aip agents list`")
+            )
+            return
+        call = self.calls.get(envelope.id)
+        if call is not None:
+            call.cell = owner
+        if envelope.recipient in self.post_office.stalls:
+            self._stall_one(envelope)
+        elif owner != self.name:
+            self.post_office.put(owner, envelope)
+        elif not self._accept(envelope):
+            self._stall_one(envelope)
+
+    def _accept(self, envelope: Envelope) -> bool:
+        """A message for an agent of this cell. False: no room."""
+        cycle = self._cycle(envelope)
+        if cycle:
+            self.answer(envelope, error=Deadlock(f"calls wait in a circle: {' → '.join(cycle)}", cycle=cycle))
+            return True
+        offer = self.host.offer(envelope)
+        if offer is Offer.LATE:
+            self.answer(envelope, error=Overtaken(f"a later message of {envelope.sender} was taken first"))
+        return offer is not Offer.FULL
+
+    def _cycle(self, envelope: Envelope) -> list[str]:
+        """The circle that this call closes, if its receiver waits for it (O4)."""
+        if envelope.recipient not in envelope.chain:
+            return []
+        kind = self.host.types.get(type_of(envelope.recipient))
+        if kind is None or (kind.cls is not None and kind.cls.reentrant):
+            return []
+        start = envelope.chain.index(envelope.recipient)
+        return [*envelope.chain[start:], envelope.recipient]
+
+    def answer(self, envelope: Envelope, payload: bytes | None = None, error: AIPError | None = None) -> None:
+        """The outcome of a message, to whoever waits for it. A failed tell has nobody: it is noted."""
+        if envelope.kind == Kind.TELL:
+            if error is not None:
+                detail = {"sender": envelope.sender, "capability": envelope.capability, "code": error.code}
+                self.audit.note("tell.failed", envelope.recipient, {**detail, "error": error.message[:500]})
+            return
+        record = None if error is None else to_record(error)
+        self.post(envelope.origin, Reply(envelope.id, payload, record))
+
+    def post(self, destination: str, item: Item) -> None:
+        if destination == self.name:
+            self.receive(destination, item)
+        else:
+            self.post_office.put(destination, item)
+
+    # Back-pressure --------------------------------------------------------------------------------------------------
+
+    def _stall_one(self, envelope: Envelope) -> None:
+        stalls = self.post_office.stalls
+        if not stalls.room:
+            error = MailboxFull(
+                f"{envelope.recipient} is behind, and {stalls.size} messages wait in {self.name}"
+            )
+            self.answer(envelope, error=error)
+            if envelope.kind == Kind.TELL:
+                raise error
+            return
+        fresh = envelope.recipient not in stalls
+        stalls.append(envelope)
+        if fresh:
+            self.stall(envelope.recipient, [])
+
+    def stall(self, recipient: str, envelopes: list[Envelope]) -> None:
+        """Refused for want of room: wait in order, and offer again after a pause."""
+        due = self.post_office.stalls.put_back(recipient, envelopes, self.clock())
+        asyncio.get_running_loop().call_later(max(0.0, due - self.clock()), self._offer_again, recipient)
+
+    def _offer_again(self, recipient: str) -> None:
+        now = self.clock()
+        owner = self.locator.locate(recipient)
+        waiting = [
+            envelope
+            for envelope in self.post_office.stalls.release(recipient)
+            if not envelope.deadline or (envelope.deadline > now and self._still_wanted(envelope))
+        ]
+        if owner is None or not waiting:
+            self.unstall(recipient)
+            for envelope in waiting:
+                self.route(envelope)
+        elif owner != self.name:
+            for envelope in waiting:
+                self.post_office.put(owner, envelope)
+        else:
+            for index, envelope in enumerate(waiting):
+                if not self._accept(envelope):
+                    self.stall(recipient, waiting[index:])
+                    return
+            self.unstall(recipient)
+
+    def _still_wanted(self, envelope: Envelope) -> bool:
+        return envelope.origin != self.name or self.calls.get(envelope.id) is not None
+
+    def unstall(self, recipient: str) -> None:
+        """Its mailbox took everything: later messages go straight again, and whoever waited for room goes on."""
+        if self.post_office.stalls.clear(recipient):
+            for future in self._room.pop(recipient, ()):
+                if not future.done():
+                    future.set_result(None)
+        else:
+            self._offer_again(recipient)
+
+    def has_room(self, address: str) -> None:
+        """An agent of this cell took a message from its mailbox."""
+        if address in self.post_office.stalls and self.locator.locate(address) == self.name:
+            asyncio.get_running_loop().call_soon(self._offer_again, address)
+
+    async def _wait_for_room(self, envelope: Envelope) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._room.setdefault(envelope.recipient, []).append(future)
+        try:
+            async with asyncio.timeout(self.limits.call_timeout_s):
+                await future
+        except TimeoutError:
+            raise MailboxFull(f"no room in the mailbox of {envelope.recipient}") from None
+
+    # Receiving ------------------------------------------------------------------------------------------------------
+
+    async def deliver(self, data: bytes) -> bytes:
+        """A frame from another cell; returns the encoded ack."""
+        return encode(await self.post_office.take(decode_frame(data), self.receive))
+
+    def receive(self, source: str, item: Item) -> bool:
+        """One item, from another cell or from this one. False only for an envelope that found no room."""
+        match item:
+            case Envelope():
+                return self._arrived(item)
+            case Reply():
+                self._replied(item)
+            case Part():
+                if (call := self.calls.get(item.id)) is not None:
+                    call.take_part(item)
+            case Progress():
+                call = self.calls.get(item.id)
+                if call is not None and call.listener is not None:
+                    call.listener(item.fraction, item.text)
+            case Credit():
+                self.host.credit(item.id, item.number)
+            case Cancel():
+                self.host.cancel(item.id, item.recipient, item.reason)
+            case Probe():
+                self._probed(item)
+            case Claim():
+                self.host.claimed(item)
+            case HandOver():
+                self.host.handed(item)
+        return True
+
+    def _arrived(self, envelope: Envelope) -> bool:
+        owner = self.locator.locate(envelope.recipient)
+        if owner == self.name or envelope.recipient in self.host.agents:
+            return self._accept(envelope)
+        self.route(envelope, later=owner is None)
+        return True
+
+    def _replied(self, reply: Reply) -> None:
+        if reply.error is not None:
+            self.calls.fail(reply.id, from_record(reply.error))
+        else:
+            call = self.calls.get(reply.id)
+            self.calls.answer(reply.id, reply.payload)
+            if (
+                call is not None
+                and call.parts is not None
+                and call.arrived < codec.decode(reply.payload or b"\x00")
+            ):
+                self.calls.open(call)
+
+    # Membership -----------------------------------------------------------------------------------------------------
+
+    def moved(self, gone: list[str]) -> None:
+        """The locator has a new epoch. `gone` are cells (or generations of cells) that live no more."""
+        for cell in gone:
+            self.post_office.forget(cell)
+            self._fail_calls_to(cell)
+            for turn in list(self.host.turns.values()):
+                if turn.envelope.origin == cell:
+                    turn.stop(Cancelled("the caller's process ended"))
+        for activation in list(self.host.agents.values()):
+            owner = self.locator.locate(activation.address)
+            if owner is not None and owner != self.name:
+                self.start_task(self.host.stop(activation))
+
+    def lost(self, cell: str, items: list[Item]) -> None:
+        """A frame went to a cell that died with it."""
+        for item in items:
+            if isinstance(item, Envelope):
+                self.calls.fail(item.id, self._loss(item.recipient, cell))
+                if item.kind == Kind.TELL:
+                    self.audit.note("tell.lost", item.recipient, {"cell": cell, "sender": item.sender})
+
+    def _fail_calls_to(self, cell: str) -> None:
+        for call in self.calls.sent_to(cell):
+            # What still waits in a stall queue of ours has not been sent and goes to the new owner instead.
+            if call.envelope.recipient not in self.post_office.stalls:
+                self.calls.fail(call.envelope.id, self._loss(call.envelope.recipient, cell))
+
+    @staticmethod
+    def _loss(recipient: str, cell: str) -> AgentLost:
+        return AgentLost(f"the process of {recipient} ({cell}) ended before it answered", cell=cell)
+
+    def fenced(self, activation: Activation, error: AIPError) -> None:
+        self.audit.note("agent.fenced", activation.address, {"incarnation": activation.incarnation})
+        self.host.drop(activation, error)
+
+    # Watching -------------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = self.clock()
+            self.host.enforce(now)
+            self._enforce_fence(now)
+            self._probe(now)
+            for recipient in self.post_office.stalls.overdue(now):
+                self._offer_again(recipient)
+            self._sweeps += 1
+            if self._sweeps % PASSIVATE_EVERY == 0:
+                self.host.passivate_idle(now)
+
+    def _enforce_fence(self, now: float) -> None:
+        """Calls that are out on behalf of something killed end here, whatever their receiver does (K3)."""
+        for call in self.calls:
+            refusal = self.guard.fence.peek(call.envelope, now)
+            if refusal is not None:
+                self._cancel(call, "killed")
+                self.calls.fail(call.envelope.id, refusal)
+
+    def _probe(self, now: float) -> None:
+        for call in self.calls:
+            if now - call.probed >= PROBE_AFTER_S and call.cell and call.envelope.chain:
+                call.probed = now
+                path = (call.envelope.sender, call.envelope.recipient)
+                self.post(call.cell, Probe(call.envelope.id, self.name, path, call.envelope.recipient))
+
+    def _probed(self, probe: Probe) -> None:
+        """Follow the calls that the running turn of `probe.recipient` waits for; a call back into the path is the circle."""
+        activation = self.host.agents.get(probe.recipient)
+        if activation is None or not activation.turns or activation.reentrant:
+            return
+        for call in self.calls.of_sender(probe.recipient):
+            target = call.envelope.recipient
+            if target in probe.path:
+                cycle = [*probe.path[probe.path.index(target) :], target]
+                self._cancel(call, "deadlock")
+                error = Deadlock(f"calls wait in a circle: {' → '.join(cycle)}", cycle=cycle)
+                self.calls.fail(call.envelope.id, error)
+            elif len(probe.path) <= self.limits.call_depth_max and call.cell:
+                self.post(call.cell, Probe(probe.call_id, probe.origin, (*probe.path, target), target))
+
+    # For turns and principals ---------------------------------------------------------------------------------------
+
+    async def resolve(self, capability: str) -> str:
+        if self._resolver is None:
+            raise UsageError("this cell has no registry: name the agent to call")
+        return await self._resolver.resolve(capability)
+
+    async def spend(self, account: str, amounts: Mapping[str, int]) -> None:
+        if not account:
+            return  # Nobody set a budget for this work.
+        if self._purses is None:
+            raise BudgetExceeded(f"the account {account} cannot be reached from here")
+        await self._purses.spend(account, amounts)
+
+    def request(
+        self,
+        sender: str,
+        sequence: int,
+        recipient: str,
+        capability: str,
+        arguments: Any,
+        *,
+        kind: Kind = Kind.CALL,
+        timeout_s: float | None = None,
+        **fields: Any,
+    ) -> Envelope:
+        """An envelope of a principal that is not an agent: a run, a client, a gateway."""
+        limit = self.limits.call_timeout_s if timeout_s is None else timeout_s
+        if not capability:
+            raise InvalidPayload("which capability?")
+        return Envelope(
+            id=self.new_id(),
+            kind=kind,
+            sender=sender,
+            recipient=recipient,
+            capability=capability,
+            payload=codec.encode(arguments, self.limits),
+            sequence=sequence,
+            deadline=0.0 if kind is Kind.TELL else self.clock() + limit,
+            origin=self.name,
+            **fields,
+        )

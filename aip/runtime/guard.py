@@ -1,0 +1,82 @@
+"""The guard: the ordered checks that every message passes in its sender's cell, cheapest first.
+
+    kill fence → principal → breaker (peek) → [capability token] → [policy] → permits and budget taken
+
+The guard knows nothing of what it checks: a `Check` looks, a `Permit` also takes something that must be given back. All of it
+is local and synchronous: a check decides from what its cell already holds, and never waits.
+
+Order of effects of `admit`: every `peek` in order; then every `take` in order. The first refusal wins; what was taken before it
+is given back in reverse. An admitted message holds its permits until `settle`, which the cell calls exactly once per admitted
+envelope with how it ended.
+
+The two places in brackets are where the identity and the governance issue put theirs; a guard without them says so in `names`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from ..errors import AIPError
+from .envelope import Envelope
+
+
+class Check(Protocol):
+    """Looks at a message and changes nothing."""
+
+    name: str
+
+    def peek(self, envelope: Envelope, now: float) -> AIPError | None: ...
+
+
+@runtime_checkable
+class Permit(Protocol):
+    """A check that also takes: a breaker's permit, a place in a bulkhead, money."""
+
+    name: str
+
+    def peek(self, envelope: Envelope, now: float) -> AIPError | None: ...
+    def take(self, envelope: Envelope, now: float) -> AIPError | None: ...
+    def give_back(self, envelope: Envelope, now: float) -> None: ...
+    def settle(self, envelope: Envelope, now: float, duration_s: float, error: AIPError | None) -> None: ...
+
+
+class Guard:
+    """Ordered checks. `fence` stands first and is asked again before a turn starts and before an effect begins."""
+
+    __slots__ = ("_peeks", "_permits", "_settles", "_takes", "fence", "names")
+
+    def __init__(self, fence: Check, checks: Sequence[Check | Permit] = ()) -> None:
+        self.fence = fence
+        self.names = tuple(check.name for check in (fence, *checks))
+        self._peeks = [check.peek for check in (fence, *checks)]
+        self._permits = [check for check in checks if isinstance(check, Permit)]
+        self._takes = [permit.take for permit in self._permits]
+        self._settles = [permit.settle for permit in self._permits]
+
+    def admit(self, envelope: Envelope, now: float) -> AIPError | None:
+        """None: admitted, permits held. An error: refused, nothing held."""
+        for peek in self._peeks:
+            refusal = peek(envelope, now)
+            if refusal is not None:
+                return refusal
+        for index, take in enumerate(self._takes):
+            refusal = take(envelope, now)
+            if refusal is not None:
+                for permit in reversed(self._permits[:index]):
+                    permit.give_back(envelope, now)
+                return refusal
+        return None
+
+    def settle(self, envelope: Envelope, now: float, duration_s: float, error: AIPError | None) -> None:
+        for settle in self._settles:
+            settle(envelope, now, duration_s, error)
+
+
+class OpenFence:
+    """A fence with no kill order on it."""
+
+    name = "kill"
+
+    def peek(self, envelope: Envelope, now: float) -> AIPError | None:
+        return None

@@ -1,0 +1,94 @@
+"""What a cell needs from outside, as small protocols: the shell gives Ray and files, a test memory, the simulator faults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from .envelope import Envelope
+
+
+class NotSent(Exception):
+    """The destination could not be reached and has seen nothing: what was meant for it may be sent elsewhere."""
+
+
+class CellLost(Exception):
+    """The destination went away while it had the frame: what became of it is unknown."""
+
+
+class Transport(Protocol):
+    """Moves frames between cells. One frame of a pair is in flight at a time; the cell sees to that."""
+
+    async def deliver(self, cell: str, frame: bytes) -> bytes:
+        """Hand `frame` to `cell`, return its ack. Raises `NotSent` or `CellLost`."""
+        ...
+
+
+class Activated(msgspec.Struct, frozen=True, array_like=True):
+    """A checkpoint shard's answer: an incarnation and the last state, or who still holds the agent (`held_by`)."""
+
+    incarnation: int = 0
+    state: bytes | None = None
+    held_by: str = ""
+
+
+class EffectGrant(msgspec.Struct, frozen=True, array_like=True):
+    """`go`: do it, its intent is durable. `done`: it was done, here is its result. `doubt`: it was begun, nobody knows."""
+
+    status: str
+    result: bytes | None = None
+
+
+class Checkpoints(Protocol):
+    """State and fencing of agents: one shard, or many behind one face (semantics A2, A3, A5, E1-E3)."""
+
+    async def activate(self, agent: str, cell: str, force: bool) -> Activated: ...
+    async def save(self, agent: str, incarnation: int, state: bytes) -> None: ...
+    async def release(self, agent: str, incarnation: int) -> None: ...
+    async def begin_effect(
+        self, agent: str, incarnation: int, key: str, name: str, idempotent: bool
+    ) -> EffectGrant: ...
+    async def end_effect(self, agent: str, incarnation: int, key: str, result: bytes | None) -> None: ...
+
+
+class Audit(Protocol):
+    """Where a cell accounts for what it did. Never waits on the hot path; `record` waits for the disk."""
+
+    def admitted(self, envelope: Envelope) -> None: ...
+    def note(self, kind: str, subject: str, detail: Mapping[str, Any]) -> None: ...
+    async def record(self, kind: str, subject: str, detail: Mapping[str, Any]) -> None: ...
+
+
+class Resolver(Protocol):
+    """Finds a live agent for a capability (the registry behind a short-lived cache)."""
+
+    async def resolve(self, capability: str) -> str: ...
+
+
+class Purses(Protocol):
+    """The paying side of budgets in one cell: `spend` draws from the account's ledger when its own purse is empty."""
+
+    async def spend(self, account: str, amounts: Mapping[str, int]) -> None: ...
+    async def close(self, account: str) -> None: ...
+
+
+class Clock(Protocol):
+    def __call__(self) -> float:
+        """Seconds since the Unix epoch."""
+        ...
+
+
+class Locator(Protocol):
+    """Where agents live, under one membership epoch (`placement.Placement`). Local and immediate."""
+
+    @property
+    def epoch(self) -> int: ...
+    def locate(self, address: str) -> str | None:
+        """The cell that owns this agent, or None where its type is not known."""
+        ...
+
+    def generation(self, cell: str) -> int | None:
+        """The living generation of a cell, or None where it is not a member."""
+        ...

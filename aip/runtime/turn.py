@@ -1,0 +1,318 @@
+"""One turn: one agent handling one message, and everything its `Context` lets it do.
+
+A turn ends in exactly one outcome for its caller. It may be ended from outside - the caller cancelled or is gone, the deadline
+passed, a kill order - and then `stopped` holds the error that says so; the agent sees an ordinary `CancelledError` at its next
+await and may clean up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..agent import Context
+from ..errors import AgentFailed, AIPError, EffectInDoubt, Fenced, InvalidPayload, UsageError, plain
+from ..ids import check_address, type_of
+from . import codec
+from .envelope import Envelope, Kind, Progress
+
+if TYPE_CHECKING:
+    from .activation import Activation
+    from .cell import Cell
+
+FRAMES_MAX = 20  # Lines of a traceback that travel with an error.
+
+
+class _Done:
+    """Something that may be awaited and is over already: `ctx.progress` works with and without `await`."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_DONE = _Done()
+
+
+class CellTurn:
+    """The `Turn` of `aip.agent` in a cell."""
+
+    __slots__ = (
+        "activation",
+        "agent",
+        "cell",
+        "context",
+        "credited",
+        "envelope",
+        "restored",
+        "started",
+        "stopped",
+        "task",
+        "wake",
+    )
+
+    def __init__(self, cell: Cell, activation: Activation, envelope: Envelope) -> None:
+        self.cell = cell
+        self.activation = activation
+        self.envelope = envelope
+        self.agent = activation.address
+        self.context = Context(self)
+        self.restored: Any = None
+        self.started = cell.clock()
+        self.stopped: AIPError | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.credited = 0
+        self.wake: asyncio.Event | None = None
+
+    @property
+    def sender(self) -> str:
+        return self.envelope.sender
+
+    @property
+    def run(self) -> str:
+        return self.envelope.run or self.activation.run
+
+    @property
+    def idempotency_key(self) -> str:
+        return self.envelope.idempotency_key or self.envelope.id
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return dict(self.envelope.labels)
+
+    @property
+    def deadline(self) -> float:
+        return self.envelope.deadline
+
+    def remaining_s(self) -> float:
+        if not self.envelope.deadline:
+            return float("inf")
+        return max(0.0, self.envelope.deadline - self.cell.clock())
+
+    def stop(self, error: AIPError) -> None:
+        """End this turn from outside with `error` as its outcome."""
+        if self.stopped is None:
+            self.stopped = error
+            if self.task is not None:
+                self.task.cancel()
+
+    # What an agent may do -------------------------------------------------------------------------------------------
+
+    async def call(
+        self,
+        target: str | None,
+        capability: str,
+        arguments: Mapping[str, Any],
+        timeout_s: float | None,
+        key: str,
+    ) -> Any:
+        envelope = await self._envelope(Kind.CALL, target, capability, arguments, timeout_s, key)
+        return codec.decode(await self.cell.ask(envelope) or b"\xc0")
+
+    async def tell(self, target: str, capability: str, arguments: Mapping[str, Any]) -> None:
+        await self.cell.send(await self._envelope(Kind.TELL, target, capability, arguments, None, ""))
+
+    async def stream(
+        self, target: str | None, capability: str, arguments: Mapping[str, Any], timeout_s: float | None
+    ) -> AsyncIterator[Any]:
+        envelope = await self._envelope(Kind.STREAM, target, capability, arguments, timeout_s, "")
+        async for part in self.cell.read(envelope):
+            yield codec.decode(part)
+
+    def progress(self, fraction: float | None, text: str) -> Awaitable[None]:
+        if self.envelope.kind != Kind.TELL:
+            item = Progress(self.envelope.id, fraction, text[:500])
+            self.cell.from_any_thread(self.cell.post, self.envelope.origin, item)
+        return _DONE
+
+    async def spawn(self, kind: str, key: str | None) -> str:
+        activation = self.activation
+        name = (
+            kind
+            if "@" in kind
+            else kind + activation.kind.name[len(activation.kind.name.partition("@")[0]) :]
+        )
+        if activation.spawned >= self.cell.limits.spawn_per_agent_max:
+            raise UsageError(
+                f"{self.agent} has spawned {activation.spawned} agents, the limit",
+                hint="spawn fewer and give each more work, or let children spawn theirs",
+            )
+        activation.spawned += 1
+        own_key = self.agent.partition("/")[2]
+        address = check_address(f"{name}/{key or f'{own_key}.{activation.incarnation}-{activation.spawned}'}")
+        await self.call(address, "aip.start", {}, None, "")
+        return address
+
+    async def checkpoint(self, state: Any) -> None:
+        data = codec.encode(state, self.cell.limits)
+        if len(data) > self.cell.limits.checkpoint_bytes_max:
+            raise InvalidPayload(f"checkpoint of {len(data)} bytes exceeds the limit")
+        try:
+            await self.cell.checkpoints.save(self.agent, self.activation.incarnation, data)
+        except Fenced as error:
+            self.cell.fenced(self.activation, error)
+            raise
+
+    async def effect(
+        self, name: str, action: Callable[[], Any], key: str | None, idempotent: bool, timeout_s: float | None
+    ) -> Any:
+        cell, incarnation = self.cell, self.activation.incarnation
+        key = f"{name}:{key or self.idempotency_key}"
+        refusal = cell.guard.fence.peek(self.envelope, cell.clock())
+        if refusal is not None:
+            cell.audit.note(
+                "effect.refused", self.agent, {"effect": name, "code": refusal.code, "run": self.run}
+            )
+            raise refusal
+        try:
+            grant = await cell.checkpoints.begin_effect(self.agent, incarnation, key, name, idempotent)
+        except Fenced as error:
+            cell.fenced(self.activation, error)
+            raise
+        if grant.status == "done":
+            return codec.decode(grant.result or b"\xc0")
+        if grant.status == "doubt":
+            raise EffectInDoubt(
+                f"{self.agent} began effect {key!r} before and its outcome is not known", key=key
+            )
+        await cell.audit.record("effect.begun", self.agent, {"effect": name, "key": key, "run": self.run})
+        refusal = cell.guard.fence.peek(self.envelope, cell.clock())
+        if refusal is not None:
+            # The order came while the intent was being written. Nothing was done, and that is what the record says.
+            await cell.checkpoints.end_effect(self.agent, incarnation, key, None)
+            cell.audit.note(
+                "effect.refused", self.agent, {"effect": name, "code": refusal.code, "run": self.run}
+            )
+            raise refusal
+        try:
+            result = await self._perform(action, timeout_s)
+        except TimeoutError:
+            raise EffectInDoubt(
+                f"effect {key!r} was cut off after its time; its outcome is not known", key=key
+            ) from None
+        except Exception as error:
+            await cell.checkpoints.end_effect(self.agent, incarnation, key, None)
+            cell.audit.note(
+                "effect.failed", self.agent, {"effect": name, "key": key, "error": plain(str(error))}
+            )
+            raise
+        data = codec.encode(result, cell.limits)
+        await cell.checkpoints.end_effect(self.agent, incarnation, key, data)
+        cell.audit.note("effect.done", self.agent, {"effect": name, "key": key, "run": self.run})
+        return codec.decode(data)
+
+    async def _perform(self, action: Callable[[], Any], timeout_s: float | None) -> Any:
+        async with asyncio.timeout(min(self.remaining_s(), 1e9) if timeout_s is None else timeout_s):
+            if inspect.iscoroutinefunction(action):
+                return await action()
+            result = await self.cell.in_thread(action)
+            return await result if inspect.isawaitable(result) else result
+
+    async def spend(self, amounts: Mapping[str, int]) -> None:
+        for unit, amount in amounts.items():
+            if not isinstance(amount, int) or isinstance(amount, bool) or amount < 0:
+                raise UsageError(
+                    f"spend({unit}={amount!r}): amounts are whole numbers of the unit, 0 or more"
+                )
+        await self.cell.spend(self.envelope.budget, amounts)
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    async def _envelope(
+        self,
+        kind: Kind,
+        target: str | None,
+        capability: str,
+        arguments: Mapping[str, Any],
+        timeout_s: float | None,
+        key: str,
+    ) -> Envelope:
+        if self.stopped is not None:
+            raise self.stopped
+        if not capability:
+            raise UsageError("which capability? `ctx.call(address, 'capability', {...})`")
+        cause = self.envelope
+        if target is None:
+            target = await self.cell.resolve(capability)
+        elif "/" not in target:
+            raise UsageError(
+                f"not an agent address: {target!r}", hint="an address is type/key, such as greeter/ada"
+            )
+        elif "@" not in target and self.cell.locator.locate(target) is None:
+            # An agent names its sisters without their digest: same code, same digest.
+            own = self.activation.kind.name
+            target = f"{type_of(target)}{own[len(own.partition('@')[0]) :]}/{target.partition('/')[2]}"
+        cell = self.cell
+        now = cell.clock()
+        limit = cell.limits.call_timeout_s if timeout_s is None else timeout_s
+        deadline = 0.0
+        if kind is not Kind.TELL:
+            deadline = min(now + limit, cause.deadline) if cause.deadline else now + limit
+        return Envelope(
+            id=cell.new_id(),
+            kind=kind,
+            sender=self.agent,
+            recipient=target,
+            capability=capability,
+            payload=codec.encode(arguments, cell.limits),
+            sequence=self.activation.next_sequence(),
+            deadline=deadline,
+            origin=cell.name,
+            run=self.run,
+            budget=cause.budget,
+            idempotency_key=key,
+            conversation=cause.conversation,
+            causation=cause.id,
+            trace=cause.trace,
+            tenant=cause.tenant,
+            chain=() if kind is Kind.TELL else (*cause.chain, self.agent),
+            labels=cause.labels,
+            incarnation=self.activation.incarnation,
+        )
+
+
+def agent_error(error: BaseException, code_root: str) -> AIPError:
+    """What an agent raised, as the caller will see it: typed errors as they are, others with the user's own file:line."""
+    if (
+        isinstance(error, AIPError)
+        and not type(error).__module__.startswith("aip.")
+        and "location" not in error.details
+    ):
+        error.details["location"] = _location(error, code_root)
+    if isinstance(error, AIPError):
+        return error
+    kind = type(error)
+    lines = traceback.format_exception(kind, error, error.__traceback__)
+    return AgentFailed(
+        f"{kind.__name__}: {error}",
+        type=f"{kind.__module__}.{kind.__qualname__}",
+        args=plain(list(error.args)),
+        location=_location(error, code_root),
+        traceback="".join(lines[-FRAMES_MAX:]),
+    )
+
+
+def _location(error: BaseException, code_root: str) -> str:
+    """file:line of the innermost frame of the user's own code; failing that, of the innermost frame."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return ""
+    root = os.path.join(code_root, "") if code_root else None
+    own = [
+        frame
+        for frame in frames
+        if root and os.path.realpath(frame.filename).startswith(os.path.realpath(root))
+    ]
+    frame = (own or list(frames))[-1]
+    name = (
+        os.path.relpath(os.path.realpath(frame.filename), os.path.realpath(root))
+        if own and root
+        else frame.filename
+    )
+    return f"{name}:{frame.lineno}"
