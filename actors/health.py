@@ -1,8 +1,8 @@
 """Health pages: how each process of ours is, readable by anyone on the node without asking it.
 
 A process writes its page ten times a second: a beat (CLOCK_MONOTONIC, the same for all processes of a node), its counts, and, if
-its watchdog finds the loop blocked, who blocks it. A reader maps the page and copies 64 bytes: some microseconds, whether or not the
-process has time to answer anybody. Written under a sequence counter (odd while writing), so no reader sees half a page.
+its watchdog finds the loop blocked, who blocks it. A reader maps the page and copies 64 bytes: some microseconds, whether or not
+the process has time to answer anybody. Written under a sequence counter (odd while writing), so no reader sees half a page.
 """
 
 from __future__ import annotations

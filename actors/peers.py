@@ -7,13 +7,9 @@ answers the same named methods on both ways. A name outlives its process: the ne
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import ray
 
 from aip.errors import AIPError, PlatformUnavailable
 from aip.runtime.ports import CellLost, NotSent
@@ -45,11 +41,23 @@ class Peers:
 
     async def insist(self, name: str, method: str, payload: bytes = b"", timeout_s: float = 30.0) -> bytes:
         """For idempotent requests to an actor that its supervisor brings back: tries again until the time is up."""
+        return await self._try(name, method, payload, timeout_s, (NotSent, CellLost))
+
+    async def once(self, name: str, method: str, payload: bytes = b"", timeout_s: float = 30.0) -> bytes:
+        """For requests that must not arrive twice: tries again only while nothing was sent."""
+        try:
+            return await self._try(name, method, payload, timeout_s, (NotSent,))
+        except CellLost as error:
+            raise PlatformUnavailable(f"{name} ended while it had the request", peer=name) from error
+
+    async def _try(
+        self, name: str, method: str, payload: bytes, timeout_s: float, again: tuple[type[Exception], ...]
+    ) -> bytes:
         deadline, pause_s = time.monotonic() + timeout_s, RETRY_FIRST_S
         while True:
             try:
                 return await self.call(name, method, payload)
-            except (NotSent, CellLost) as error:
+            except again as error:
                 if time.monotonic() + pause_s > deadline:
                     raise PlatformUnavailable(
                         f"{name} did not answer for {timeout_s:g} s", peer=name
@@ -70,6 +78,8 @@ class Peers:
         return self._sockets / f"{name}.s"
 
     async def _through_ray(self, name: str, method: str, payload: bytes) -> bytes:
+        import ray  # Not at the top: a client speaks over sockets only and starts ten times faster without.
+
         try:
             handle = await asyncio.to_thread(ray.get_actor, name, NAMESPACE)
         except ValueError as error:
@@ -103,8 +113,3 @@ class PeerTransport:
 
     async def deliver(self, cell: str, frame: bytes) -> bytes:
         return await self._peers.call(cell, "deliver", frame)
-
-
-def here() -> dict[str, Any]:
-    """What this process may be asked about itself."""
-    return {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}

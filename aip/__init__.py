@@ -10,7 +10,8 @@ from .agent import Agent, AgentRef, Context, agent_of, capability
 from .errors import AIPError, AgentFailed
 
 if TYPE_CHECKING:
-    from .client import Orchestrator, Platform, connect
+    from .client import Platform, connect
+    from .orchestrator import Orchestrator
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,8 +29,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in {"Orchestrator", "Platform", "connect"}:
+    if name in {"Platform", "connect"}:
         from . import client
 
         return getattr(client, name)
+    if name == "Orchestrator":
+        from .orchestrator import Orchestrator
+
+        return Orchestrator
     raise AttributeError(f"module 'aip' has no attribute {name!r}")

@@ -15,6 +15,7 @@ lost with its receiver was handled; nothing can.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -30,7 +31,6 @@ from ..errors import (
     Deadlock,
     InvalidPayload,
     MailboxFull,
-    NotFound,
     Undelivered,
     UsageError,
     from_record,
@@ -94,6 +94,7 @@ class Cell:
         executor: Executor | None = None,
         resolver: Resolver | None = None,
         purses: Purses | None = None,
+        homeless: Callable[[str], None] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.name = name
@@ -111,6 +112,7 @@ class Cell:
         self._executor = executor
         self._resolver = resolver
         self._purses = purses
+        self._wanted = homeless
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._room: dict[str, list[asyncio.Future[None]]] = {}
@@ -166,7 +168,8 @@ class Cell:
             self._loop.call_soon_threadsafe(action, *arguments)
 
     async def in_thread(self, action: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, action)
+        context = contextvars.copy_context()  # So that what the thread logs is still this turn's.
+        return await asyncio.get_running_loop().run_in_executor(self._executor, context.run, action)
 
     def new_id(self) -> str:
         self._count += 1
@@ -176,7 +179,7 @@ class Cell:
 
     async def ask(self, envelope: Envelope, listener: Listener | None = None) -> bytes | None:
         """A call from its guard to its one outcome: the payload of the answer, or a typed error raised."""
-        call = self._open(envelope)
+        call = await self._open(envelope)
         call.listener = listener
         loop = self._loop or asyncio.get_running_loop()
         timer = loop.call_later(max(0.0, envelope.deadline - self.clock()), self._expired, envelope)
@@ -199,7 +202,7 @@ class Cell:
 
     async def send(self, envelope: Envelope) -> None:
         """A tell: returns when the message is on its way, waiting for room where the receiver is behind (O3)."""
-        self._admit(envelope)
+        await self._admit(envelope)
         error: AIPError | None = None
         started = self.clock()
         try:
@@ -215,7 +218,7 @@ class Cell:
 
     async def read(self, envelope: Envelope) -> AsyncIterator[bytes]:
         """A stream, part by part. Leaving the iteration early cancels it at its source."""
-        call = self._open(envelope)
+        call = await self._open(envelope)
         call.parts, call.wake = deque(), asyncio.Event()
         loop = self._loop or asyncio.get_running_loop()
         timer = loop.call_later(max(0.0, envelope.deadline - self.clock()), self._expired, envelope)
@@ -252,7 +255,7 @@ class Cell:
             now = self.clock()
             self.guard.settle(envelope, now, now - call.started, error)
 
-    def _admit(self, envelope: Envelope) -> None:
+    async def _admit(self, envelope: Envelope) -> None:
         """The guard's word. A refusal is raised to the caller and is an audit entry of its own."""
         if len(envelope.chain) > self.limits.call_depth_max:
             raise Deadlock(
@@ -261,6 +264,14 @@ class Cell:
                 depth=True,
             )
         refusal = self.guard.admit(envelope, self.clock())
+        while refusal is not None and refusal.code == "refused.budget_not_drawn" and self._purses is not None:
+            # Not a verdict: the purse is drawn from the account's ledger, which has the last word.
+            try:
+                await self._purses.fill(envelope.budget, refusal.details["needed"])
+            except BudgetExceeded as exceeded:
+                refusal = exceeded
+            else:
+                refusal = self.guard.admit(envelope, self.clock())
         if refusal is not None:
             self.audit.note(
                 "message.refused",
@@ -275,8 +286,8 @@ class Cell:
             raise refusal
         self.audit.admitted(envelope)
 
-    def _open(self, envelope: Envelope) -> Call:
-        self._admit(envelope)
+    async def _open(self, envelope: Envelope) -> Call:
+        await self._admit(envelope)
         call = Call(envelope, self.clock(), asyncio.get_running_loop().create_future())
         self.calls.open(call)
         return call
@@ -306,10 +317,7 @@ class Cell:
             return  # Its caller has its outcome already.
         owner = self.locator.locate(envelope.recipient)
         if owner is None:
-            kind = type_of(envelope.recipient)
-            self.answer(
-                envelope, error=NotFound(f"no agent type {kind!r} is deployed", hint="see `aip agents list`")
-            )
+            self._homeless(envelope)
             return
         call = self.calls.get(envelope.id)
         if call is not None:
@@ -320,6 +328,16 @@ class Cell:
             self.post_office.put(owner, envelope)
         elif not self._accept(envelope):
             self._stall_one(envelope)
+
+    def _homeless(self, envelope: Envelope) -> None:
+        """Nobody owns the receiver. Where its pool is between two cells, mail waits in order; else its sender is told."""
+        error = self.locator.absent(envelope.recipient)
+        if error.retryable:
+            if self._wanted is not None:
+                self._wanted(envelope.recipient)
+            self._stall_one(envelope)
+        else:
+            self.answer(envelope, error=error)
 
     def _accept(self, envelope: Envelope) -> bool:
         """A message for an agent of this cell. False: no room."""
@@ -388,7 +406,9 @@ class Cell:
             for envelope in self.post_office.stalls.release(recipient)
             if not envelope.deadline or (envelope.deadline > now and self._still_wanted(envelope))
         ]
-        if owner is None or not waiting:
+        if owner is None and waiting and self.locator.absent(recipient).retryable:
+            self.stall(recipient, waiting)
+        elif owner is None or not waiting:
             self.unstall(recipient)
             for envelope in waiting:
                 self.route(envelope)
@@ -575,6 +595,14 @@ class Cell:
         if self._purses is None:
             raise BudgetExceeded(f"the account {account} cannot be reached from here")
         await self._purses.spend(account, amounts)
+
+    async def settle_account(self, account: str) -> None:
+        """Tell the account's ledger what was spent. If it cannot be reached the turn's answer still goes out."""
+        if self._purses is not None:
+            try:
+                await self._purses.close(account)
+            except AIPError as error:
+                self.audit.note("budget.not_settled", account, {"error": error.message[:500]})
 
     def request(
         self,

@@ -26,7 +26,7 @@ from . import codec
 from .activation import Activation, AgentType, State
 from .envelope import Claim, Envelope, HandOver, Kind, Part
 from .mailbox import Mailbox, Offer
-from .turn import CellTurn, agent_error
+from .turn import CURRENT, CellTurn, agent_error
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -92,6 +92,7 @@ class Host:
 
     async def _turn(self, turn: CellTurn) -> None:
         cell, activation, envelope = self._cell, turn.activation, turn.envelope
+        CURRENT.set(turn)
         payload: bytes | None = None
         error: AIPError | None = None
         try:
@@ -110,6 +111,8 @@ class Host:
             if turn.stopped is None and activation.instance is not None and not isinstance(raised, UserError):
                 await self._tell_failure(turn, raised)
         self._ended(turn)
+        if envelope.budget:
+            await cell.settle_account(envelope.budget)
         cell.answer(envelope, payload=payload, error=error)
 
     def _ended(self, turn: CellTurn) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ..errors import AIPError
 from .envelope import Envelope
 
 
@@ -71,6 +72,7 @@ class Purses(Protocol):
     """The paying side of budgets in one cell: `spend` draws from the account's ledger when its own purse is empty."""
 
     async def spend(self, account: str, amounts: Mapping[str, int]) -> None: ...
+    async def fill(self, account: str, need: Mapping[str, int]) -> None: ...
     async def close(self, account: str) -> None: ...
 
 
@@ -86,7 +88,11 @@ class Locator(Protocol):
     @property
     def epoch(self) -> int: ...
     def locate(self, address: str) -> str | None:
-        """The cell that owns this agent, or None where its type is not known."""
+        """The cell that owns this agent, or None where nobody does; `absent` says why."""
+        ...
+
+    def absent(self, address: str) -> AIPError:
+        """For an address nobody owns: retryable where its pool has no living cell just now, `NotFound` where no pool has it."""
         ...
 
     def generation(self, cell: str) -> int | None:

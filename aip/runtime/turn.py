@@ -12,6 +12,7 @@ import inspect
 import os
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..agent import Context
@@ -23,6 +24,8 @@ from .envelope import Envelope, Kind, Progress
 if TYPE_CHECKING:
     from .activation import Activation
     from .cell import Cell
+
+CURRENT: ContextVar[CellTurn | None] = ContextVar("aip_turn", default=None)  # Whose log lines these are.
 
 FRAMES_MAX = 20  # Lines of a traceback that travel with an error.
 

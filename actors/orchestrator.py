@@ -1,0 +1,474 @@
+"""The root: one detached, named actor that Ray restarts without end. It declares what should live; supervisors see to it.
+
+    orchestrator
+    ├─ control   audit, kill, registry          one_for_one
+    ├─ nodes     node-0                         one_for_one
+    ├─ state     checkpoint-0                   one_for_one
+    ├─ pool-…    its cells                      one_for_one, one supervisor a pool
+    └─ runs      one run-… per active run       one_for_one, transient
+
+Its own state is a journal of declarations: pools (code and types), runs submitted and ended, and a term that grows with every
+start of it. Killed and restarted it folds the journal, takes its living children back as they are, and starts what is missing.
+
+It keeps the *membership*: which cell of which generation hosts which pool. Every start and end of a cell makes a new epoch,
+which it pushes to all cells, runs and clients; a cell that missed one learns so from the answer to its next heartbeat. No
+message between agents comes through here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import ray
+
+from aip.errors import AIPError, NotFound, UserError
+from aip.runtime.disk import DiskStorage
+from aip.runtime.group_commit import GroupCommit
+from aip.runtime.journal import Journal
+from aip.runtime.placement import CellRecord, Membership
+from aip.runtime.ports import CellLost, NotSent
+from aip.runtime.supervision import ChildSpec, Restart, Strategy, SupervisorSpec
+
+from .audit_log import AuditLog
+from .cell import CellProcess
+from .checkpoint_shard import CheckpointShard
+from .health import read_all
+from .kill_switch import KillSwitch
+from .node_agent import NodeAgent
+from .pool_spec import PoolSpec
+from .process import Process, rpc
+from .registry import Registry
+from .run import RunProcess
+from .run_spec import RunSpec, read_spec, write_spec
+from .site import Site
+from .supervisor import Child, Living, SupervisorShell
+
+NAME = "orchestrator"
+POOL_IDLE_S = 120.0  # A pool without agents and without a run keeps its cells warm this long.
+WATCH_EVERY_S = 1.0
+GENERATIONS_PER_TERM = 1 << 20
+CLIENT_LEASE_S = 15.0
+
+_TERM, _POOL, _RUN, _RUN_ENDED = 1, 2, 3, 4
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class RunRecord(msgspec.Struct, frozen=True):
+    run: str
+    key: str
+    at: float
+
+
+class Pool:
+    """One pool: its declaration, its supervisor, and what is known of its cells."""
+
+    def __init__(self, spec: PoolSpec, supervisor: SupervisorShell) -> None:
+        self.spec = spec
+        self.supervisor = supervisor
+        self.members: dict[str, CellRecord] = {}
+        self.load: dict[str, int] = {}
+        self.pins: dict[str, str] = {}  # address -> dedicated cell, for isolation: process
+        self.wanted: set[str] = set()
+        self.runs: set[str] = set()
+        self.idle_since = time.monotonic()
+
+
+class Orchestrator(Process):
+    role = "orchestrator"
+
+    def __init__(self, site: Site, name: str, generation: int, idle_stop_s: float) -> None:
+        super().__init__(site, name, generation)
+        self._idle_stop_s = idle_stop_s
+        # When Ray restarts this actor nobody calls `open`: it does so itself, as its first task.
+        ray.get_runtime_context().current_actor.open.remote()
+        self._opening: asyncio.Lock | None = None
+
+    async def open(self) -> dict[str, Any]:
+        if self._opening is None:
+            self._opening = asyncio.Lock()
+        async with self._opening:
+            return await super().open()
+
+    async def opened(self) -> None:
+        folder = self.site.home.state / self.name
+        self._journal = Journal(DiskStorage(folder, holder=f"{self.name} pid {os.getpid()}"))
+        self._commit = GroupCommit(self._journal, ThreadPoolExecutor(1, thread_name_prefix="fsync"))
+        term, pools = 0, {}
+        self._active: dict[str, RunRecord] = {}
+        self._keys: dict[str, str] = {}
+        for record in self._journal.replay():
+            match record.kind:
+                case 1:
+                    term = int.from_bytes(record.payload, "big")
+                case 2:
+                    spec = msgspec.msgpack.decode(record.payload, type=PoolSpec)
+                    pools[spec.pool] = spec
+                case 3:
+                    run = msgspec.msgpack.decode(record.payload, type=RunRecord)
+                    self._active[run.run] = run
+                    if run.key:
+                        self._keys[run.key] = run.run
+                case 4:
+                    self._active.pop(record.payload.decode(), None)
+        self.generation = term + 1
+        self._journal.append(_TERM, self.generation.to_bytes(8, "big"))
+        await self._commit.durable()
+        self._epoch = self.generation * GENERATIONS_PER_TERM
+        self.started_at = time.time()
+        self._touched = time.monotonic()
+        self._clients: dict[str, float] = {}
+        self._pools: dict[str, Pool] = {}
+        self._set_up_tree()
+        for spec in pools.values():
+            self._pool(spec)
+        self.methods.update(
+            status=rpc(self._status),
+            submit=rpc(self._submit),
+            revive=rpc(self._revive),
+            declare_pool=rpc(self._declare_pool),
+            join=rpc(self._join),
+            wake=rpc(self._wake),
+            load=rpc(self._load),
+            run_ended=rpc(self._run_ended),
+            membership=self._membership_now,
+        )
+        for shell in (self.control, self.nodes, self.state, self.runs):
+            shell.begin()
+        for active in list(self._active):
+            self.task(self._start_run(active))
+        self.task(self._watch_over())
+
+    # The tree -------------------------------------------------------------------------------------------------------
+
+    def _shell(self, name: str, **options: Any) -> SupervisorShell:
+        return SupervisorShell(
+            name,
+            self.site,
+            SupervisorSpec(Strategy.ONE_FOR_ONE, ordered=False, **options),
+            first_generation=self.generation * GENERATIONS_PER_TERM,
+            rng=self.rng,
+            on_change=self._changed,
+            on_escalate=self._escalated,
+            note=self.feed.note,
+            task=self.task,
+        )
+
+    def _set_up_tree(self) -> None:
+        self.control = self._shell("control", restarts_max=20)
+        self.nodes = self._shell("nodes", restarts_max=20)
+        self.state = self._shell("state", restarts_max=20)
+        self.runs = self._shell("runs", restarts_max=50)
+        self.control.declare(
+            {
+                "audit": Child(ChildSpec("audit"), AuditLog),
+                "kill": Child(ChildSpec("kill"), KillSwitch),
+                "registry": Child(ChildSpec("registry"), Registry),
+            }
+        )
+        self.nodes.declare({"node-0": Child(ChildSpec("node-0"), NodeAgent)})
+        self.state.declare({"checkpoint-0": Child(ChildSpec("checkpoint-0"), CheckpointShard)})
+
+    async def _changed(self, name: str, living: Living | None, reason: str) -> None:
+        """A child started or ended. Cells change the membership; the others keep their name and their socket."""
+        self.peers.forget(name)
+        for pool in self._pools.values():
+            if name in pool.supervisor.tree_names:
+                if living is None:
+                    pool.members.pop(name, None)
+                    pool.load.pop(name, None)
+                else:
+                    generation = living.info["generation"]
+                    pool.members[name] = CellRecord(
+                        name, pool.spec.pool, "local", generation, slots=pool.spec.density
+                    )
+                await self._publish()
+                return
+
+    async def _escalated(self, name: str, reason: str) -> None:
+        """A supervisor gave up. The root starts that room anew once things have calmed down; the rest goes on meanwhile."""
+        self.feed.note("supervisor.gave_up", name, {"reason": reason[:1000]})
+        await asyncio.sleep(30.0)
+        pool = self._pools.get(name.removeprefix("pool-"))
+        if pool is not None:
+            pool.supervisor = self._pool_shell(pool.spec)
+            self._reconcile(pool)
+        elif name == "runs":
+            self.runs = self._shell("runs", restarts_max=50)
+            self.runs.begin()
+            for run in list(self._active):
+                await self._start_run(run)
+        else:
+            # Control and state are what everything hangs on: the root itself starts anew and takes the living back.
+            os._exit(1)
+
+    # Membership -----------------------------------------------------------------------------------------------------
+
+    def _membership(self) -> Membership:
+        return Membership(
+            epoch=self._epoch,
+            pools={
+                name: tuple(r for r in pool.members.values() if r.cell_id not in pool.pins.values())
+                for name, pool in self._pools.items()
+            }
+            | {
+                # Apart, so that no agent without a pin to one of them ever lands there.
+                f"{name}-dedicated": tuple(
+                    msgspec.structs.replace(r, pool=f"{name}-dedicated")
+                    for r in pool.members.values()
+                    if r.cell_id in pool.pins.values()
+                )
+                for name, pool in self._pools.items()
+                if pool.pins
+            },
+            types={kind: name for name, pool in self._pools.items() for kind in pool.spec.types},
+            pins={address: cell for pool in self._pools.values() for address, cell in pool.pins.items()},
+        )
+
+    async def _membership_now(self, payload: bytes) -> bytes:
+        return _encode(self._membership())
+
+    async def _publish(self) -> None:
+        self._epoch += 1
+        payload = _encode(self._membership())
+        cells = [name for pool in self._pools.values() for name in pool.members]
+        runs = [f"run-{run}" for run in self._active]
+        await asyncio.gather(*(self._push(name, payload) for name in (*cells, *runs, *self._clients)))
+
+    async def _push(self, name: str, payload: bytes) -> None:
+        try:
+            await asyncio.wait_for(self.peers.call(name, "membership", payload), 5.0)
+        except (NotSent, CellLost, TimeoutError, AIPError):
+            self._clients.pop(name, None)  # A cell or a run asks for itself when it is back.
+
+    async def _join(self, name: str) -> bytes:
+        """A client that wants memberships pushed; it renews by joining again."""
+        self._touched = time.monotonic()
+        self._clients[name] = time.monotonic() + CLIENT_LEASE_S
+        return _encode(self._membership())
+
+    async def _load(self, cell: str, agents: int, turns: int = 0) -> int:
+        """A cell's heartbeat; answers the epoch, so that one that missed a push knows."""
+        for pool in self._pools.values():
+            if cell in pool.members:
+                pool.load[cell] = agents
+                if turns:
+                    self._touched = time.monotonic()
+        return self._epoch
+
+    # Pools ----------------------------------------------------------------------------------------------------------
+
+    def _pool_shell(self, spec: PoolSpec) -> SupervisorShell:
+        shell = self._shell(f"pool-{spec.pool}", restarts_max=20)
+        shell.begin()
+        return shell
+
+    def _pool(self, spec: PoolSpec) -> Pool:
+        pool = self._pools.get(spec.pool)
+        if pool is None:
+            pool = self._pools[spec.pool] = Pool(spec, self._pool_shell(spec))
+        return pool
+
+    async def _declare_pool(
+        self, spec: dict[str, Any], manifests: dict[str, Any], pins: list[str] | None = None, run: str = ""
+    ) -> None:
+        """This code is to be reachable: its types are registered, and one cell of it is warm."""
+        self._touched = time.monotonic()
+        declared = msgspec.convert(spec, PoolSpec)
+        if declared.pool not in self._pools:
+            self._journal.append(_POOL, _encode(declared))
+            self._pool(declared)
+        pool = self._pools[declared.pool]
+        if pool.spec.types.keys() < declared.types.keys() or pool.spec != declared:
+            self._journal.append(_POOL, _encode(declared))
+            pool.spec = msgspec.structs.replace(declared, types={**pool.spec.types, **declared.types})
+        if run:
+            pool.runs.add(run)
+        pool.idle_since = time.monotonic()
+        for address in pins or ():
+            pool.pins.setdefault(address, f"cell-{pool.spec.pool}-p{len(pool.pins)}")
+        for name, manifest in manifests.items():
+            await self.peers.insist(
+                "registry", "declare", _encode({"name": name, "pool": declared.pool, "manifest": manifest})
+            )
+        if pool.spec.isolation == "process":
+            pool.wanted.update(pool.pins[address] for address in pins or ())
+        elif not pool.wanted:
+            pool.wanted.add(self._cell_name(pool, 0))
+        self._reconcile(pool)
+        await self._publish()
+
+    @staticmethod
+    def _cell_name(pool: Pool, index: int) -> str:
+        return f"cell-{pool.spec.pool}-{index}"
+
+    def _reconcile(self, pool: Pool) -> None:
+        pool.supervisor.declare(
+            {
+                name: Child(
+                    ChildSpec(name, shutdown_s=15.0),
+                    CellProcess,
+                    (pool.spec,),
+                    {"resources": {"agent_slots": 1 if name in pool.pins.values() else pool.spec.density}},
+                )
+                for name in sorted(pool.wanted)
+            }
+        )
+
+    async def _wake(self, address: str) -> None:
+        """Somebody has mail for an agent whose pool has no cell."""
+        kind = address.partition("/")[0]
+        for pool in self._pools.values():
+            if kind in pool.spec.types:
+                name = pool.pins.get(address) or self._cell_name(pool, 0)
+                pool.idle_since = time.monotonic()
+                if name not in pool.wanted:
+                    pool.wanted.add(name)
+                    self._reconcile(pool)
+                return
+        raise NotFound(f"no agent type {kind!r} is deployed", hint="see `aip agents list`")
+
+    # Runs -----------------------------------------------------------------------------------------------------------
+
+    async def _submit(self, spec: dict[str, Any]) -> str:
+        """Accept a run: its specification is on disk and in the journal, fsynced, when this answers."""
+        self._touched = time.monotonic()
+        run = msgspec.convert(spec, RunSpec)
+        if run.idempotency_key and run.idempotency_key in self._keys:
+            return self._keys[run.idempotency_key]
+        await asyncio.to_thread(write_spec, self.site.home, run)
+        record = RunRecord(run.run, run.idempotency_key, time.time())
+        self._journal.append(_RUN, _encode(record))
+        await self._commit.durable()
+        self._active[run.run] = record
+        if record.key:
+            self._keys[record.key] = run.run
+        await self._start_run(run.run)
+        return run.run
+
+    async def _revive(self, run: str) -> None:
+        """An ended run is to go on (retry, resume): its process comes back and reads its journal."""
+        self._touched = time.monotonic()
+        if run not in self._active:
+            record = RunRecord(run, "", time.time())
+            self._journal.append(_RUN, _encode(record))
+            await self._commit.durable()
+            self._active[run] = record
+        await self._start_run(run)
+        await self.runs.started(f"run-{run}")
+
+    async def _start_run(self, run: str) -> None:
+        try:
+            spec = await asyncio.to_thread(read_spec, self.site.home, run)
+            for pool in spec.pools:
+                await self._declare_pool(
+                    msgspec.to_builtins(pool.spec), pool.manifests, list(pool.dedicated), run
+                )
+        except (UserError, AIPError) as error:
+            self.feed.note("run.not_started", run, {"error": error.message[:1000]})
+            return
+        name = f"run-{run}"
+        child = ChildSpec(name, restart=Restart.TRANSIENT, shutdown_s=10.0)
+        self.runs.add(Child(child, RunProcess, (run,)))
+
+    async def _run_ended(self, run: str, state: str) -> None:
+        """The run's own word that it is over (or held with nobody to wait for); its process leaves."""
+        self._touched = time.monotonic()
+        if self._active.pop(run, None) is not None:
+            self._journal.append(_RUN_ENDED, run.encode())
+            await self._commit.durable()
+        for pool in self._pools.values():
+            pool.runs.discard(run)
+            pool.idle_since = time.monotonic()
+            cells = list(pool.members)
+            for cell in cells:
+                self.task(self._release_run(cell, run))
+            gone = [address for address in pool.pins if address.partition("/")[2].startswith(f"{run}.")]
+            for address in gone:
+                pool.wanted.discard(pool.pins[address])
+            if gone:
+                self._reconcile(pool)
+        self.runs.living.get(f"run-{run}", _NOBODY).leaving = True
+
+    async def _release_run(self, cell: str, run: str) -> None:
+        try:
+            await self.peers.call(cell, "release_run", _encode({"run": run}))
+        except (NotSent, CellLost, AIPError):
+            return  # A cell that is gone holds nothing.
+
+    # Watching over --------------------------------------------------------------------------------------------------
+
+    async def _watch_over(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            now = time.monotonic()
+            for name in [name for name, until in self._clients.items() if until < now]:
+                del self._clients[name]
+            for pool in list(self._pools.values()):
+                self._size(pool, now)
+            if self._active or self._clients or any(sum(p.load.values()) for p in self._pools.values()):
+                self._touched = now
+            if self._idle_stop_s and now - self._touched > self._idle_stop_s:
+                self._stop_platform()
+                return
+
+    def _size(self, pool: Pool, now: float) -> None:
+        """As many cells as the agents need at the pool's density; none once it has been idle."""
+        agents = sum(pool.load.values())
+        if agents or pool.runs:
+            pool.idle_since = now
+        shared = [name for name in pool.wanted if name not in pool.pins.values()]
+        if pool.wanted and now - pool.idle_since > POOL_IDLE_S:
+            pool.wanted.clear()
+            pool.pins.clear()
+            self._reconcile(pool)
+        elif shared and agents > len(shared) * pool.spec.density:
+            cells = min(-(-agents // pool.spec.density), _cells_max())
+            if cells > len(shared):
+                pool.wanted.update(self._cell_name(pool, index) for index in range(cells))
+                self._reconcile(pool)
+
+    def _stop_platform(self) -> None:
+        from .launch import stop_from_inside
+
+        stop_from_inside(self.site.home)
+
+    async def _status(self) -> dict[str, Any]:
+        self._touched = time.monotonic()
+        rooms = {"control": self.control, "nodes": self.nodes, "state": self.state}
+        rooms |= {f"pool-{name}": pool.supervisor for name, pool in self._pools.items() if pool.wanted}
+        rooms["runs"] = self.runs
+        children = [
+            {"name": name, "state": "running", "pid": None, "restarts": 0, "children": shell.tree()}
+            for name, shell in rooms.items()
+        ]
+        root = {"name": NAME, "state": "running", "pid": os.getpid(), "restarts": self.generation - 1}
+        return {
+            "platform_id": self.site.platform_id,
+            "since_s": time.time() - self.started_at,
+            "tree": {**root, "children": children},
+            "agents": sum(
+                page.agents for page in read_all(self.site.health) if page.name.startswith("cell-")
+            ),
+            "active_runs": sorted(self._active),
+            "kill_orders": [msgspec.to_builtins(order) for order in self.kill_check.standing.values()],
+            "idle_stop_s": self._idle_stop_s,
+            "epoch": self._epoch,
+            "checks": ["kill", "principal", "breaker", "budget"],
+        }
+
+
+class _Nobody:
+    leaving = False
+
+
+_NOBODY: Any = _Nobody()
+
+
+def _cells_max() -> int:
+    """Embedded: a few cells share the cores; more would only add processes."""
+    return max(4, 2 * (os.cpu_count() or 1))

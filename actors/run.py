@@ -1,0 +1,405 @@
+"""A run's process: performs on the road what the run's machine decides (`aip.orchestration.run`).
+
+    input ──► machine.handle ──► events ──► journal (one write) ──► commands ──► envelopes, timers, artifacts ──► inputs …
+
+An event is in the journal before what follows from it leaves this process; a background fsync follows at most 50 ms behind, and
+the end of the run and a person's decision wait for theirs. A restart folds the journal and goes on: what had finished stays
+finished, what was in flight is fenced and sent again under the same idempotency key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from aip.errors import AIPError, Cancelled, NotFound, from_record, to_record
+from aip.orchestration import run_commands as cmd
+from aip.orchestration import run_events as ev
+from aip.orchestration import run_inputs as inp
+from aip.orchestration.artifact import ArtifactRef, ArtifactStore
+from aip.orchestration.budget import Draw, Ledger, Reservation
+from aip.orchestration.parse import parse
+from aip.orchestration.run import RunMachine
+from aip.orchestration.run_lifecycle import RunState
+from aip.orchestration.run_view import view
+from aip.runtime import cell as road
+from aip.runtime import codec
+from aip.runtime.calls import Listener
+from aip.runtime.disk import DiskStorage
+from aip.runtime.group_commit import GroupCommit
+from aip.runtime.guard import Guard
+from aip.runtime.journal import Journal
+from aip.runtime.placement import Placement
+from aip.settings import DEFAULT_LIMITS
+
+from .cell import ROOT, RegistryResolver, ShardCheckpoints, Waker
+from .membership import adopt, decode
+from .peers import PeerTransport
+from .principal import PrincipalCheck
+from .process import Process, rpc
+from .run_spec import address_of, folder, read_spec
+from .site import Site
+
+EVENT = 1
+SYNC_EVERY_S = 0.05
+FENCE_EVERY_S = 0.2
+LOADED_MAX = 256  # Opened artifacts kept in memory.
+VIEW_FILE = "view.json"
+LINGER_S = 1.0  # After the end, for those who watch to read the last view.
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class RunProcess(Process):
+    role = "run"
+
+    def __init__(self, site: Site, name: str, generation: int, run: str) -> None:
+        super().__init__(site, name, generation)
+        self.run = run
+
+    async def opened(self) -> None:
+        home = self.site.home
+        self._spec = await asyncio.to_thread(read_spec, home, self.run)
+        self._plan = parse(self._spec.plan_source, self._spec.plan_file, DEFAULT_LIMITS)
+        self._paid = bool(self._plan.limits.budget) or any(task.budget for task in self._plan.tasks.values())
+        self._store = ArtifactStore(home.artifacts)
+        self._loaded: dict[ArtifactRef, Any] = {}
+        self._journal = Journal(
+            DiskStorage(folder(home, self.run) / "journal", holder=f"{self.name}#{self.generation}")
+        )
+        self._commit = GroupCommit(self._journal, ThreadPoolExecutor(1, thread_name_prefix="fsync"))
+        self._unsynced = asyncio.Event()
+        self._attempts: dict[int, asyncio.Task[None]] = {}
+        self._inbox: list[inp.Input] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = float("inf")
+        self._sequence = self.generation << 32
+        self._changed = asyncio.Event()
+        self._version = 0
+        self._over = False
+        await self._join_road()
+        self.methods.update(
+            membership=self._membership,
+            view=rpc(self._view),
+            events=rpc(self._events),
+            act=rpc(self._act),
+            draw=rpc(self._draw),
+            settle=rpc(self._settle),
+        )
+        self.task(self._sync_behind())
+        self.task(self._watch_fence())
+        self._begin()
+
+    async def _join_road(self) -> None:
+        self.placement = Placement(decode(await self.peers.insist(ROOT, "membership")))
+        self.cell = road.Cell(
+            self.name,
+            self.generation,
+            types={},
+            locator=self.placement,
+            transport=PeerTransport(self.peers),
+            checkpoints=ShardCheckpoints(self.peers),
+            audit=self.feed,
+            guard=Guard(self.kill_check, [PrincipalCheck()]),
+            clock=time.time,
+            rng=self.rng,
+            homeless=Waker(self).wake,
+        )
+        self.cell.start()
+        self._resolver = RegistryResolver(self.peers, self.rng)
+        self.methods["deliver"] = self.cell.deliver
+
+    def _begin(self) -> None:
+        """A new run is accepted; one with a journal is taken up where it stands."""
+        events = [ev.decode(record.payload) for record in self._journal.replay() if record.kind == EVENT]
+        now = time.time()
+        if events:
+            self.machine, step = RunMachine.recover(self._plan, events, now, load=self._load, rng=self.rng)
+        else:
+            self.machine = RunMachine(self._plan, load=self._load, rng=self.rng)
+            source = self._spec.plan_source.decode()
+            inputs = self._value(self._spec.inputs)
+            step = self.machine.accept(self.run, source, inputs, self._spec.submitted_by, now)
+        self._open_ledger()
+        self._perform(step)
+
+    def counts(self) -> tuple[int, int, int, int]:
+        return 0, 0, len(self._inbox), len(self._attempts)
+
+    # Machine and journal --------------------------------------------------------------------------------------------
+
+    def _take(self, input: inp.Input) -> None:
+        """Something happened. Inputs of one loop turn are one step: one write, one look at what is ready."""
+        self._inbox.append(input)
+        if len(self._inbox) == 1:
+            asyncio.get_running_loop().call_soon(self._drain)
+
+    def _drain(self) -> None:
+        inbox, self._inbox = self._inbox, []
+        if inbox and not self._over:
+            self._perform(self.machine.handle_all(inbox, time.time()))
+
+    def _perform(self, step: cmd.Step) -> None:
+        if step.events:
+            self._journal.append_many((EVENT, ev.encode(event)) for event in step.events)
+            self._unsynced.set()
+        for command in step.commands:
+            match command:
+                case cmd.Dispatch():
+                    self._attempts[command.lease] = self.task(self._attempt(command))
+                case cmd.CancelAttempt():
+                    if (attempt := self._attempts.get(command.lease)) is not None:
+                        attempt.cancel()
+                case cmd.SetTimer():
+                    self._set_timer(command.at_s)
+                case cmd.OpenGate():
+                    self.feed.note(
+                        "gate.opened", self.run, {"task": command.task, "question": command.question[:500]}
+                    )
+                case cmd.CollectArtifacts():
+                    self._store.drop(self.run, command.refs)
+                case cmd.Finish():
+                    self._over = True
+                    self.task(self._finish(command))
+        self._version += 1
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _set_timer(self, at_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_s = max(0.0, at_s - time.time())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._take, inp.Tick())
+
+    async def _sync_behind(self) -> None:
+        while True:
+            await self._unsynced.wait()
+            self._unsynced.clear()
+            await self._commit.durable()
+            await asyncio.sleep(SYNC_EVERY_S)
+
+    async def _watch_fence(self) -> None:
+        """A kill order against this run ends it, whatever its agents do."""
+        while True:
+            for target in ("platform", f"run/{self.run}"):
+                order = self.kill_check.standing.get(target)
+                if order is not None and not self._over:
+                    self._take(inp.Kill(order.by, f"{order.target}: {order.reason}"))
+            await asyncio.sleep(FENCE_EVERY_S)
+
+    async def _finish(self, command: cmd.Finish) -> None:
+        """The end is fsynced, its outputs are stored and its last view is on disk before anybody is told."""
+        if isinstance(command.value, ArtifactRef):
+            await asyncio.to_thread(self._store.put, command.data)
+            self._store.hold(self.run, [command.value])
+        for attempt in list(self._attempts.values()):
+            attempt.cancel()
+        await self._commit.durable()
+        await asyncio.to_thread(self._write_view)
+        self.feed.note("run.ended", self.run, {"state": str(command.state)})
+        await self.feed.flush()
+        await asyncio.sleep(LINGER_S)
+        await self.peers.insist(ROOT, "run_ended", _encode({"run": self.run, "state": str(command.state)}))
+        self.task(self.leave())
+
+    def _write_view(self) -> None:
+        path = folder(self.site.home, self.run) / VIEW_FILE
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(self._shown()))
+        os.replace(fresh, path)
+
+    # Attempts -------------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, dispatch: cmd.Dispatch) -> None:
+        lease, name = dispatch.lease, dispatch.attempt
+        try:
+            try:
+                payload = await self._ask(dispatch)
+            finally:
+                self._attempts.pop(lease, None)
+            value = self._value(payload)
+        except asyncio.CancelledError:
+            error = to_record(Cancelled(f"attempt {name} was cancelled"))
+            self._take(inp.Failed(name, lease, error, self._spent(dispatch)))
+        except AIPError as failed:
+            self._take(inp.Failed(name, lease, to_record(failed), self._spent(dispatch)))
+        else:
+            self._take(inp.Succeeded(name, lease, value, self._spent(dispatch)))
+
+    async def _ask(self, dispatch: cmd.Dispatch) -> bytes:
+        capability = dispatch.capability or ""
+        address = await self._address(dispatch, capability)
+        self._sequence += 1
+        timeout_s = (
+            DEFAULT_LIMITS.call_timeout_s * 60
+            if dispatch.deadline_s is None
+            else dispatch.deadline_s - time.time()
+        )
+        account = dispatch.budget_account if self._paid else ""
+        if account:
+            self._open_account(account, dispatch.budget)
+        envelope = self.cell.request(
+            f"run/{self.run}",
+            self._sequence,
+            address,
+            capability,
+            dispatch.arguments if dispatch.arguments is not None else {},
+            timeout_s=timeout_s,
+            run=self.run,
+            budget=account,
+            conversation=self.run,
+            idempotency_key=dispatch.idempotency_key,
+            labels=(("task", dispatch.task), ("attempt", dispatch.attempt)),
+        )
+        return await self.cell.ask(envelope, self._listener(dispatch)) or b"\xc0"
+
+    async def _address(self, dispatch: cmd.Dispatch, capability: str) -> str:
+        if dispatch.agent is None:
+            return await self._resolver.resolve(capability)
+        return address_of(self._spec.types[dispatch.agent], self.run, dispatch.agent, dispatch.replica)
+
+    def _listener(self, dispatch: cmd.Dispatch) -> Listener:
+        def heard(fraction: float | None, text: str) -> None:
+            self._take(inp.Progress(dispatch.attempt, dispatch.lease, text, fraction))
+
+        return heard
+
+    # Values ---------------------------------------------------------------------------------------------------------
+
+    def _value(self, data: bytes) -> ev.Value:
+        if len(data) <= DEFAULT_LIMITS.inline_bytes_max:
+            return data
+        ref = self._store.put(data)
+        self._store.hold(self.run, [ref])
+        return ref
+
+    def _load(self, ref: ArtifactRef) -> Any:
+        if ref not in self._loaded:
+            if len(self._loaded) >= LOADED_MAX:
+                del self._loaded[next(iter(self._loaded))]
+            self._loaded[ref] = codec.decode(self._store.get(ref))
+        return self._loaded[ref]
+
+    # Budget ---------------------------------------------------------------------------------------------------------
+
+    def _open_ledger(self) -> None:
+        """What cells draw from: the plan's limits less what is spent. What an attempt spent is reported with its end."""
+        self._ledger = Ledger()
+        run = self.machine.run
+        left = {
+            unit: max(0, limit - run.spent.get(unit, 0)) for unit, limit in self._plan.limits.budget.items()
+        }
+        self._ledger.open(self.run, left)
+        self._reported: dict[str, dict[str, int]] = {}
+
+    def _open_account(self, account: str, amounts: dict[str, int]) -> None:
+        if account not in self._reported:
+            self._ledger.open(account, amounts)
+            self._reported[account] = {}
+
+    def _spent(self, dispatch: cmd.Dispatch) -> dict[str, int]:
+        """What the task's account has spent since the last report: this attempt's, up to what others spent beside it."""
+        account = dispatch.budget_account
+        reported = self._reported.get(account)
+        if reported is None:
+            return {}
+        spent = dict(self._ledger.statement(account).spent)
+        self._reported[account] = spent
+        return {
+            unit: amount - reported.get(unit, 0)
+            for unit, amount in spent.items()
+            if amount > reported.get(unit, 0)
+        }
+
+    async def _draw(
+        self,
+        account: str,
+        holder: str,
+        spent: dict[str, int],
+        wanted: dict[str, int],
+        at_least: dict[str, int],
+    ) -> dict[str, Any]:
+        drawn = self._ledger.serve(Draw(account, holder, spent, wanted, at_least))
+        return {
+            "reservation": _plain_reservation(drawn.reservation),
+            "refusal": None if drawn.refusal is None else msgspec.to_builtins(to_record(drawn.refusal)),
+        }
+
+    async def _settle(self, reservation: str, spent: dict[str, int]) -> None:
+        with contextlib.suppress(NotFound):  # Settled before; the answer was lost.
+            self._ledger.settle(reservation, spent)
+
+    # For people and programs ----------------------------------------------------------------------------------------
+
+    def _shown(self) -> dict[str, Any]:
+        shown = view(self.machine)
+        succeeded = self.machine.run.state is RunState.SUCCEEDED
+        outputs = self.machine.outputs() if succeeded else None
+        return {**shown, "outputs": outputs, "plan_file": self._spec.plan_file, "version": self._version}
+
+    async def _view(self, after: int = -1, wait_s: float = 0.0) -> dict[str, Any]:
+        """The view, as soon as it is newer than version `after`, or after `wait_s` as it is."""
+        if self._version <= after and wait_s > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), min(wait_s, 30.0))
+        return self._shown()
+
+    async def _events(self, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
+        found = []
+        for record in self._journal.replay(after):
+            if record.kind == EVENT:
+                found.append({"index": record.index, **ev.to_json(ev.decode(record.payload))})
+                if len(found) >= limit:
+                    break
+        return found
+
+    async def _act(self, verb: str, by: str, **details: Any) -> dict[str, Any]:
+        """A person's act: cancel, pause, resume, decide, retry. Durable when this answers; refused with a reason."""
+        input = _ACTS[verb](by, details)
+        step = self.machine.handle(input, time.time())
+        if isinstance(input, inp.Resume) and input.budget and not step.refusals:
+            for unit, amount in input.budget.items():
+                self._ledger.limit(self.run, unit, max(0, amount - self.machine.run.spent.get(unit, 0)))
+        self._over = False
+        self._perform(step)
+        if step.refusals:
+            raise from_record(step.refusals[0].error)
+        await self._commit.durable()
+        self.feed.note(f"run.{verb}", self.run, {"by": by, **{k: v for k, v in details.items() if v}})
+        return self._shown()
+
+    async def _membership(self, payload: bytes) -> bytes:
+        adopt(self.placement, self.cell, payload)
+        return b""
+
+    async def closing(self) -> None:
+        for attempt in list(self._attempts.values()):
+            attempt.cancel()
+        await self.cell.stop()
+        await self._commit.durable()
+
+
+def _plain_reservation(reservation: Reservation) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(reservation)
+    return plain
+
+
+def _decide(by: str, details: dict[str, Any]) -> inp.Input:
+    decision = "approve" if details.get("approve", True) else "deny"
+    return inp.Decide(details["task"], decision, by, details.get("comment", ""))
+
+
+_ACTS: dict[str, Any] = {
+    "cancel": lambda by, details: inp.Cancel(by, details.get("reason", "")),
+    "pause": lambda by, details: inp.Pause(by, details.get("reason", "")),
+    "resume": lambda by, details: inp.Resume(by, details.get("budget") or {}),
+    "decide": _decide,
+    "retry": lambda by, details: inp.RetryFrom(details["task"], by),
+}

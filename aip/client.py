@@ -1,0 +1,487 @@
+"""What programs and the command line hold: `connect()` to a platform, submit plans, call agents, look.
+
+    with aip.connect(start=True) as platform:
+        run = platform.submit(Path("plan.yaml"), {"name": "Ada"})
+        for view in platform.watch(run):
+            print(view["state"])
+
+The methods are synchronous; a loop in a thread of its own does the talking, over the platform's Unix sockets: a client does not
+import Ray. `call` puts this process on the road as a principal (`client/…`): its messages pass the same guard as an agent's.
+
+Finished runs are read from their files and need no platform (`aip.records`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import hashlib
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from actors import boot, launch
+from actors.audience import Audience
+from actors.link import Endpoint, Line
+from actors.pool_spec import PoolSpec
+from actors.run_spec import PoolUse, RunSpec, address_of
+
+from .compute.bundle import pack
+from .compute.inspection import inspect_code
+from .errors import AIPError, NotFound, PlanInvalid, PlatformUnavailable, UsageError
+from .governance.kill import Fence, KillOrder, check_target
+from .ids import new_id
+from .orchestration.parse import Problem, check, parse, resolve_inputs
+from .orchestration.plan import AgentSpec, Isolation, Plan
+from .records import log_lines, stored_events, stored_logs, stored_run, stored_runs
+from .runtime.ports import CellLost, NotSent
+from .settings import DEFAULT_LIMITS, Home
+
+T = TypeVar("T")
+
+LONG_POLL_S = 10.0
+LINE_TIMEOUT_S = 30.0
+FOLLOW_EVERY_S = 0.2
+TERMINAL = frozenset({"succeeded", "failed", "cancelled", "killed"})
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def connect(
+    home: Home | None = None,
+    *,
+    start: bool = False,
+    on_progress: Callable[[str], None] | None = None,
+    options: launch.LaunchOptions | None = None,
+    idle_stop_s: float = boot.IDLE_STOP_S,
+) -> Platform:
+    """The platform of this home; started first, if `start` and there is none. Raises `PlatformUnavailable`."""
+    home = home or Home.find()
+    say = on_progress or launch.silent
+    record = launch.find(home)
+    if record is None:
+        if not start:
+            raise PlatformUnavailable(f"no platform runs in {home.root}")
+        record = launch.start(home, options, say)
+    platform = Platform(home, record)
+    if not platform.answers():
+        say("starting the actors")
+        boot.boot(home, record, idle_stop_s)
+    return platform
+
+
+class Platform:
+    """A running platform. Use it as a context manager, or `close()` it; the platform itself stays up."""
+
+    def __init__(self, home: Home, record: launch.Platform) -> None:
+        self.home = home
+        self.record = record
+        self._sockets = boot.sockets_of(record)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="aip-client", daemon=True)
+        self._thread.start()
+        self._lines: dict[str, Line] = {}
+        self._audience: Audience | None = None
+        self._endpoint: Endpoint | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._loop.is_running():
+            self._wait(self._leave())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5.0)
+            self._loop.close()
+
+    async def _leave(self) -> None:
+        if self._audience is not None:
+            await self._audience.leave()
+        for line in self._lines.values():
+            line.close()
+
+    # Talking --------------------------------------------------------------------------------------------------------
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def _ask(
+        self, name: str, method: str, arguments: Mapping[str, Any], timeout_s: float = LINE_TIMEOUT_S
+    ) -> Any:
+        """One request to an actor, tried again while its supervisor brings it back."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                line = self._lines.get(name)
+                if line is None or line.closed:
+                    line = self._lines[name] = await Line.connect(self._sockets / f"{name}.s")
+                return msgspec.msgpack.decode(await line.call(method, _encode(arguments)) or b"\xc0")
+            except (NotSent, CellLost) as error:
+                if time.monotonic() > deadline or launch.find(self.home) is None:
+                    raise PlatformUnavailable(
+                        f"{name} of the platform in {self.home.root} does not answer"
+                    ) from error
+            await asyncio.sleep(0.1)
+
+    def ask(self, name: str, method: str, timeout_s: float = LINE_TIMEOUT_S, /, **arguments: Any) -> Any:
+        return self._wait(self._ask(name, method, arguments, timeout_s))
+
+    def answers(self) -> bool:
+        """Whether the root is there."""
+        try:
+            self.ask("orchestrator", "ping", 0.0)
+        except PlatformUnavailable:
+            return False
+        return True
+
+    # Looking --------------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.ask("orchestrator", "status")
+        counts: dict[str, int] = {}
+        for run in self.runs():
+            counts[run["state"]] = counts.get(run["state"], 0) + 1
+        processes = [
+            {
+                "role": use.role,
+                "pid": use.pid,
+                "rss_bytes": use.rss_bytes,
+                "cpu_s": use.cpu_s,
+                "ray": use.is_ray,
+            }
+            for use in launch.processes(self.home)
+        ]
+        record = self.record
+        return {
+            **status,
+            "address": record.address,
+            "dashboard_url": record.dashboard_url,
+            "processes": processes,
+            "runs": counts,
+        }
+
+    def agents(self, run: str | None = None) -> list[dict[str, Any]]:
+        return [agent for found in self._each_cell("agents", run=run or "") for agent in found]
+
+    def agent(self, address: str) -> dict[str, Any]:
+        for found in self._each_cell("agent", address=self._full(address)):
+            if found is not None:
+                answer: dict[str, Any] = found
+                return answer
+        raise NotFound(
+            f"{address} is not active", hint="an agent wakes with its first message; see `aip agents list`"
+        )
+
+    def _each_cell(self, method: str, **arguments: Any) -> Iterator[Any]:
+        membership = self.ask("orchestrator", "membership")
+        for pool in membership["pools"].values():
+            for cell in pool:
+                with contextlib.suppress(PlatformUnavailable):
+                    yield self.ask(cell["cell_id"], method, 2.0, **arguments)
+
+    def types(self) -> list[dict[str, Any]]:
+        """Every deployed agent type and what it can do."""
+        types: list[dict[str, Any]] = self.ask("registry", "types")
+        return types
+
+    # Runs -----------------------------------------------------------------------------------------------------------
+
+    def submit(
+        self, plan_path: Path, inputs: dict[str, Any], *, idempotency_key: str = "", by: str = ""
+    ) -> str:
+        """Check a plan, ship its code, start it; the run's id. Raises `PlanInvalid`, `UsageError`."""
+        folder = plan_path.resolve().parent
+        source = read_plan(plan_path)
+        spec = prepare(
+            self.home, source, str(plan_path), folder, inputs, idempotency_key=idempotency_key, by=by
+        )
+        return self.submit_spec(spec)
+
+    def submit_spec(self, spec: RunSpec) -> str:
+        run: str = self.ask("orchestrator", "submit", spec=msgspec.to_builtins(spec, builtin_types=(bytes,)))
+        return run
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        view = self._live(run_id, -1, 0.0)
+        return stored_run(self.home, run_id) if view is None else view
+
+    def _live(self, run_id: str, after: int, wait_s: float) -> dict[str, Any] | None:
+        """The view from the run's own process; None where it has none (any more)."""
+        try:
+            view: dict[str, Any] = self.ask(f"run-{run_id}", "view", 0.0, after=after, wait_s=wait_s)
+        except PlatformUnavailable:
+            return None
+        return view
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Short views, newest first; a run that is at work answers for itself."""
+        active = set(self.ask("orchestrator", "status")["active_runs"])
+        found = []
+        for stored in stored_runs(self.home):
+            live = self._live(stored["run"], -1, 0.0) if stored["run"] in active else None
+            found.append(
+                stored if live is None else {**stored, "state": live["state"], "reason": live["reason"]}
+            )
+        return found
+
+    def watch(self, run_id: str) -> Iterator[dict[str, Any]]:
+        """A new view whenever something changed; ends with the run, or when it is held for a person."""
+        version, waiting_since = -1, time.monotonic()
+        while True:
+            view = self._live(run_id, version, LONG_POLL_S)
+            if view is None:
+                stored = stored_run(self.home, run_id)
+                if stored["state"] in TERMINAL:
+                    yield stored
+                    return
+                if time.monotonic() - waiting_since > LINE_TIMEOUT_S * 2:
+                    raise PlatformUnavailable(f"the process of run {run_id} does not come back")
+                time.sleep(0.1)
+                continue
+            waiting_since = time.monotonic()
+            if view["version"] != version:
+                version = view["version"]
+                yield view
+            if view["state"] in TERMINAL or view["state"] in ("held", "paused"):
+                return
+            time.sleep(0.05)  # At most about ten views a second, whatever happens in between.
+
+    def events(self, run_id: str, after: int = 0, follow: bool = False) -> Iterator[dict[str, Any]]:
+        while True:
+            last = after
+            for event in stored_events(self.home, run_id, after):
+                after = event["index"]
+                yield event
+            if not follow or (after == last and self.run(run_id)["state"] in TERMINAL):
+                return
+            time.sleep(FOLLOW_EVERY_S)
+
+    def logs(self, run_id: str, task: str | None = None, follow: bool = False) -> Iterator[dict[str, Any]]:
+        offset = 0
+        while True:
+            ended = follow and self.run(run_id)["state"] in TERMINAL
+            for end, line in log_lines(self.home, run_id, offset):
+                offset = end
+                if task is None or line["task"] == task:
+                    yield line
+            if not follow or ended:
+                return
+            time.sleep(FOLLOW_EVERY_S)
+
+    def cancel(self, run_id: str, reason: str = "") -> None:
+        self._act(run_id, "cancel", reason=reason)
+
+    def pause(self, run_id: str) -> None:
+        self._act(run_id, "pause")
+
+    def resume(self, run_id: str, budget: dict[str, int] | None = None) -> None:
+        self._act(run_id, "resume", budget=budget or {})
+
+    def decide(self, run_id: str, task: str, approve: bool, by: str = "", comment: str = "") -> None:
+        self._act(run_id, "decide", by=by, task=task, approve=approve, comment=comment)
+
+    def retry(self, run_id: str, task: str) -> None:
+        self._act(run_id, "retry", task=task)
+
+    def _act(self, run_id: str, verb: str, by: str = "", **details: Any) -> None:
+        """A person's act on a run; one that has ended comes back first, so that the machine itself can say no."""
+        stored_run(self.home, run_id)  # Raises `NotFound`.
+        self.ask("orchestrator", "revive", run=run_id)
+        self.ask(f"run-{run_id}", "act", verb=verb, by=by or whoami(), **details)
+
+    # Agents ---------------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        target: str,
+        capability: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        timeout_s: float = 60.0,
+    ) -> Any:
+        """Call an agent: `type/key`, or `module:Class[/key]` beside the current folder, which is deployed first."""
+        if ":" in target.partition("/")[0]:
+            target = self.deploy(Path.cwd(), target)
+        return self._wait(self._call(self._full(target), capability, arguments or {}, timeout_s))
+
+    async def _call(
+        self, target: str, capability: str, arguments: Mapping[str, Any], timeout_s: float
+    ) -> Any:
+        if self._audience is None:
+            name = f"client-{os.getpid()}-{random.getrandbits(24):06x}"
+            self._audience = Audience(self._sockets, name, Fence(self.home.state / "kill"))
+            await self._audience.join()
+        return await self._audience.call(target, capability, arguments, timeout_s)
+
+    def deploy(self, folder: Path, target: str, isolation: Isolation = Isolation.CELL) -> str:
+        """Make `module:Class` of this folder reachable; an address of it."""
+        entry, _, key = target.partition("/")
+        digest, place = pack(folder, self.home.code)
+        manifest = inspect_code(place, [entry], self.home.code / f"{digest}.manifests.json")[entry]
+        pool = pool_id(digest, isolation, DEFAULT_LIMITS.density, {})
+        kind = f"{manifest['type']}@{pool}"
+        spec = PoolSpec(pool, {kind: entry}, str(place), DEFAULT_LIMITS.density, isolation.value)
+        self.ask("orchestrator", "declare_pool", spec=msgspec.to_builtins(spec), manifests={kind: manifest})
+        return f"{kind}/{key or 'any'}"
+
+    def _full(self, address: str) -> str:
+        """An address with its code digest; the newest version of a type, where it was left out."""
+        kind, _, key = address.partition("/")
+        if "@" in kind or not key:
+            return address
+        named = [known["type"] for known in self.types() if known["type"].partition("@")[0] == kind]
+        if not named:
+            raise NotFound(f"no agent type {kind!r} is deployed", hint="see `aip agents list`")
+        return f"{named[-1]}/{key}"
+
+    # Governance -----------------------------------------------------------------------------------------------------
+
+    def kill(self, target: str, reason: str = "", by: str = "") -> dict[str, Any]:
+        return raise_order(self.home, target, reason, by or whoami())
+
+    def lift(self, target: str, by: str = "") -> dict[str, Any]:
+        return raise_order(self.home, target, "lifted", by or whoami(), lift=True)
+
+    def orders(self) -> list[dict[str, Any]]:
+        return standing_orders(self.home)
+
+
+def whoami() -> str:
+    """Who acts, as far as a laptop knows: the account's name."""
+    return f"user:{getpass.getuser()}"
+
+
+def raise_order(home: Home, target: str, reason: str, by: str, lift: bool = False) -> dict[str, Any]:
+    """Write a kill order on the fence itself: no actor needs to be alive for it. Durable and in force when this returns."""
+    order = KillOrder(check_target(target), time.time(), by, reason, lift)
+    Fence(home.state / "kill").write(order)
+    answer: dict[str, Any] = msgspec.to_builtins(order)
+    return answer
+
+
+def standing_orders(home: Home) -> list[dict[str, Any]]:
+    return [msgspec.to_builtins(order) for order in Fence(home.state / "kill").orders().standing.values()]
+
+
+# From a plan to what the root is given -------------------------------------------------------------------------------
+
+
+def pool_id(code: str, isolation: str, density: int, runtime_env: Mapping[str, Any]) -> str:
+    """Twelve hex digits that stand for everything that makes two agents share a process or not."""
+    parts = _encode([code, str(isolation), density, sorted(runtime_env.items())])
+    return hashlib.sha256(parts).hexdigest()[:12]
+
+
+def read_plan(plan_path: Path) -> bytes:
+    """The plan's text, read no further than a plan may be long."""
+    try:
+        with plan_path.open("rb") as file:
+            return file.read(DEFAULT_LIMITS.plan_bytes_max + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {plan_path}: {error.strerror}") from None
+
+
+def prepare(
+    home: Home,
+    source: bytes,
+    file: str,
+    folder: Path,
+    inputs: Mapping[str, Any],
+    *,
+    idempotency_key: str = "",
+    by: str = "",
+) -> RunSpec:
+    """Everything that can be wrong with a plan is found here, before a platform is asked."""
+    plan = parse(source, file, DEFAULT_LIMITS)
+    given = resolve_inputs(plan, inputs, folder)
+    digest, place = pack(folder, home.code)
+    manifests = manifests_of(home, plan, digest, place)
+    problems = check(plan, manifests)
+    if problems:
+        raise invalid(file, problems)
+    now = time.time()
+    run = new_id("r", now, random.Random(os.urandom(16)))
+    types, pools = _pools(plan, run, digest, place, manifests)
+    return RunSpec(
+        run=run,
+        plan_source=source,
+        plan_file=file,
+        inputs=_encode(given),
+        types=types,
+        pools=pools,
+        submitted_by=by or whoami(),
+        submitted_at=now,
+        idempotency_key=idempotency_key,
+    )
+
+
+def manifests_of(home: Home, plan: Plan, digest: str, place: Path) -> dict[str, dict[str, Any]]:
+    """The plan's agent name -> manifest."""
+    entries = sorted({agent.use for agent in plan.agents.values()})
+    found = inspect_code(place, entries, home.code / f"{digest}.manifests.json") if entries else {}
+    return {name: found[agent.use] for name, agent in plan.agents.items()}
+
+
+def invalid(file: str, problems: list[Problem]) -> PlanInvalid:
+    plain = [msgspec.to_builtins(problem) for problem in problems]
+    return PlanInvalid(f"{file} has {len(problems)} problem(s)", problems=plain)
+
+
+def _pools(
+    plan: Plan, run: str, digest: str, place: Path, manifests: Mapping[str, dict[str, Any]]
+) -> tuple[dict[str, str], list[PoolUse]]:
+    types: dict[str, str] = {}
+    uses: dict[str, PoolUse] = {}
+    for name, agent in plan.agents.items():
+        density = agent.density or DEFAULT_LIMITS.density
+        pool = pool_id(digest, agent.isolation, density, agent.runtime_env)
+        kind = types[name] = f"{manifests[name]['type']}@{pool}"
+        use = uses.get(pool) or PoolUse(PoolSpec(pool, {}, str(place), density, agent.isolation.value), {})
+        known = use.spec.types.get(kind, agent.use)
+        if known != agent.use:
+            raise PlanInvalid(
+                f"agents of {known} and {agent.use} have the same class name", hint="rename one of them"
+            )
+        uses[pool] = PoolUse(
+            msgspec.structs.replace(use.spec, types={**use.spec.types, kind: agent.use}),
+            {**use.manifests, kind: manifests[name]},
+            (*use.dedicated, *_dedicated(agent, kind, run)),
+        )
+    return types, list(uses.values())
+
+
+def _dedicated(agent: AgentSpec, kind: str, run: str) -> list[str]:
+    if agent.isolation is not Isolation.PROCESS:
+        return []
+    return [address_of(kind, run, agent.name, replica) for replica in range(agent.replicas_max)]
+
+
+__all__ = [
+    "AIPError",
+    "Platform",
+    "connect",
+    "inspect_code",
+    "prepare",
+    "stored_events",
+    "stored_logs",
+    "stored_run",
+    "stored_runs",
+]

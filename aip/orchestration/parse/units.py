@@ -1,0 +1,45 @@
+"""Durations and sizes as people write them: `250ms`, `1h30m`, `64Mi`."""
+
+from __future__ import annotations
+
+import re
+
+_DURATION_PARTS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_DURATION = re.compile(
+    r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m(?!s))?(?:(\d{1,9}(?:\.\d{1,3})?)s)?(?:(\d{1,9})ms)?\Z"
+)
+_SIZE_UNITS = {
+    "": 1,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+}
+_SIZE = re.compile(r"(\d{1,15})(|[KMGT]i?)\Z")
+
+DURATION_FORM = r"^(?=.*[1-9])(\d{1,9}d)?(\d{1,9}h)?(\d{1,9}m(?!s))?(\d{1,9}(\.\d{1,3})?s)?(\d{1,9}ms)?$"  # For the JSON Schema.
+SIZE_FORM = r"^\d{1,15}([KMGT]i?)?$"
+DURATION_MAX_S = 366 * 86_400.0  # A year: what waits longer is not a run of a plan.
+
+
+def duration_s(text: str) -> float | None:
+    """Seconds, or None if the text is no duration. Units descend and each appears once."""
+    found = _DURATION.match(text) if text else None
+    if found is None:
+        return None
+    milliseconds = sum(
+        float(number) * factor
+        for number, factor in zip(found.groups(), _DURATION_PARTS.values(), strict=True)
+        if number
+    )
+    return milliseconds / 1_000
+
+
+def size_bytes(text: str) -> int | None:
+    """Bytes, or None if the text is no size."""
+    found = _SIZE.match(text)
+    return int(found[1]) * _SIZE_UNITS[found[2]] if found else None

@@ -1,0 +1,441 @@
+"""The machine that executes a plan. Deterministic and without I/O: inputs in, events and commands out.
+
+    shell:  step = machine.handle(input, now_s)
+            append step.events to the journal
+            perform step.commands                      (dispatch, cancel, ask a person, set the one timer, finish)
+
+Each step states facts (`run_events`), folds them (`run_state`), and draws every consequence of the new state (`run_flow`):
+dependants are released or skipped, ready work starts highest rank first while slots are free, gates open, votes are counted, the
+run ends. Consequences follow from the state alone. That is why a crash between any two events is harmless: `recover` folds what
+was written and draws the rest again.
+
+Guarantees
+- At least one attempt of what must run, and none of what has finished: a unit with a result never starts again in its generation.
+- Fencing: a report counts only under the lease of an attempt in flight. Late, repeated and given-up ones change nothing.
+- One terminal state for a task and generation; failure releases nothing unless `when` says so.
+- At most `limits.concurrency` attempts in flight; nothing starts that the budget has no room for.
+- A crash of the platform costs no attempt: the lease is void, the attempt keeps its number and its idempotency key.
+- Equal journals give equal states; no user code, clock or random draw takes part in a replay.
+
+Not guaranteed
+- That an attempt runs once: the receiver tells repeats by their idempotency key, effects by their own record.
+- That an attempt's timeout counts from its turn: it counts from its dispatch, waiting in a mailbox included.
+- The end of a run is honest, not kind: one failed task makes the run FAILED, even if a task after it ran on `when: always`.
+
+    input                 consequence
+    Succeeded, Failed     the unit ends, or waits for its retry (retry.py)
+    AgentLost             every attempt at that agent fails with undelivered.agent_lost
+    Tick                  what is due: timeouts, deadlines, retries, gates that expire, the end of a cancellation's grace
+    Decide                the gate's task succeeds or fails with gate.denied
+    Pause / Resume        nothing new starts / it does again; attempts in flight are left alone
+    Cancel                attempts in flight are told; after `CANCEL_GRACE_S` they are fenced; the run is CANCELLED
+    Kill                  the same without grace; the run is KILLED
+    RetryFrom             a new generation of the task and of all downstream of it
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from heapq import heappop
+from math import inf
+from typing import Any
+
+import msgspec
+
+from ..errors import (
+    AgentLost,
+    AIPError,
+    BudgetExceeded,
+    Cancelled,
+    Corrupt,
+    DeadlineExceeded,
+    ErrorRecord,
+    InvalidPayload,
+    Killed,
+    NotFound,
+    UsageError,
+    to_record,
+)
+from ..runtime.task import TaskState
+from ..settings import DEFAULT_LIMITS, Limits
+from . import run_commands as cmd
+from . import run_events as ev
+from . import run_inputs as inp
+from .artifact import ArtifactRef
+from .budget import AMOUNT_MAX, UNITS_MAX
+from .plan import OnExceeded, Plan
+from .retry import again_at_s
+from .run_flow import CANCEL_GRACE_S, Flow, doomed
+from .run_lifecycle import RunState
+from .run_scope import Load
+from .run_step import located
+from .run_task import Attempt, TaskRun
+
+__all__ = ["CANCEL_GRACE_S", "RunMachine"]
+
+PROGRESS_CHARS_MAX = 500  # A line on a screen.
+
+
+class RunMachine(Flow):
+    """One run. Fed by one shell, in one thread."""
+
+    # What the shell calls
+
+    def accept(self, run_id: str, source: str, inputs: ev.Value, submitted_by: str, now_s: float) -> cmd.Step:
+        """The first step of a new run: `source` is the plan's text, `inputs` its checked inputs as a value."""
+        self._begin(now_s)
+        self._emit(
+            ev.RunAccepted(
+                self._now_s,
+                ev.JOURNAL_VERSION,
+                run_id,
+                self.plan.digest,
+                source,
+                self._inline(inputs),
+                submitted_by,
+            )
+        )
+        self._emit(ev.RunMoved(self._now_s, RunState.RUNNING, submitted_by))
+        self._unsettled.extend(task for task in self.run.order if not task.needs)
+        self._want_timer(self.run.deadline_at_s)
+        return self._conclude()
+
+    def handle(self, input: inp.Input, now_s: float) -> cmd.Step:
+        return self.handle_all((input,), now_s)
+
+    def handle_all(self, inputs: Iterable[inp.Input], now_s: float) -> cmd.Step:
+        """One step for many inputs: one group commit, one look at what is ready."""
+        self._begin(now_s)
+        for input in inputs:
+            try:
+                _HANDLERS[type(input)](self, input)
+            except AIPError as error:
+                self._step.refusals.append(cmd.Refusal(input, to_record(error)))
+        return self._conclude()
+
+    @classmethod
+    def recover(
+        cls,
+        plan: Plan,
+        events: Iterable[ev.AnyEvent],
+        now_s: float,
+        *,
+        load: Load,
+        rng: random.Random,
+        limits: Limits = DEFAULT_LIMITS,
+        weights: Mapping[str, float] | None = None,
+    ) -> tuple[RunMachine, cmd.Step]:
+        """The machine as its journal has it, and the step that sets it going again."""
+        machine = cls(plan, load=load, rng=rng, limits=limits, weights=weights)
+        for event in events:
+            machine.run.apply(event)
+            machine._now_s = event.at_s
+        if machine.run.state is None:
+            raise Corrupt(
+                "the journal of this run is empty", hint="the run was never accepted; submit it again"
+            )
+        machine._begin(now_s)
+        machine._go_on()
+        return machine, machine._conclude()
+
+    def outputs(self) -> dict[str, Any]:
+        """The plan's outputs as they stand."""
+        return self._scopes.plan_outputs()
+
+    def output(self, task: str) -> Any:
+        """A task's output, opened; None where it has none."""
+        return self._scopes.output(self.run.tasks[task])
+
+    # Reports
+
+    def _live(self, report: inp.Succeeded | inp.Failed | inp.Progress) -> Attempt | None:
+        attempt = self.run.in_flight.get(report.lease)
+        if attempt is not None and attempt.id == report.attempt:
+            return attempt
+        self.stale_reports += 1
+        return None
+
+    def _on_succeeded(self, report: inp.Succeeded) -> None:
+        attempt = self._live(report)
+        if attempt is None:
+            if isinstance(report.value, ArtifactRef) and report.value not in self.run.refs:
+                self._command(cmd.CollectArtifacts((report.value,)))
+            return
+        try:
+            value = self._inline(report.value)
+        except InvalidPayload as error:
+            self._fail(attempt, to_record(error), report.spent)
+            return
+        self._emit(ev.AttemptSucceeded(self._now_s, report.lease, value, self._spent(report.spent)))
+        self._unsettled.append(attempt.task)
+
+    def _on_failed(self, report: inp.Failed) -> None:
+        attempt = self._live(report)
+        if attempt is not None:
+            self._fail(attempt, report.error, report.spent)
+
+    def _on_progress(self, report: inp.Progress) -> None:
+        attempt = self._live(report)
+        if attempt is not None:
+            text = report.text[:PROGRESS_CHARS_MAX]
+            self.progress[attempt.task.name] = msgspec.structs.replace(report, text=text)
+
+    def _on_agent_lost(self, report: inp.AgentLost) -> None:
+        for attempt in list(self.run.in_flight.values()):
+            if attempt.agent == report.agent and report.replica in (None, attempt.replica):
+                lost = AgentLost(
+                    f"{report.agent}/{attempt.replica} was lost while it worked on {attempt.task.name}"
+                )
+                self._fail(attempt, to_record(lost), {})
+
+    def _fail(
+        self, attempt: Attempt, error: ErrorRecord, spent: Mapping[str, int], *, final: bool = False
+    ) -> None:
+        """End an attempt without a result: for good, until its retry, or until there is budget again."""
+        task, again, counted = attempt.task, None, True
+        # The plan's account ran dry while the agent worked; a task with a budget of its own has used up that one.
+        dry = error.code == BudgetExceeded.code and not task.spec.budget
+        if not final and self.run.ending is None and not doomed(task):
+            if dry and self.plan.limits.on_exceeded is OnExceeded.PAUSE:
+                again, counted = self._now_s, False
+            else:
+                again = again_at_s(task.spec.retry, attempt.number, error, self._now_s, self._rng)
+        if again is None:
+            error = located(task, attempt.unit, error)
+        self._emit(ev.AttemptFailed(self._now_s, attempt.lease, error, again, counted, self._spent(spent)))
+        if again is not None:
+            self._delay(task, attempt.unit, again)
+        self._unsettled.append(task)
+        if dry and not final and self.run.ending is None:
+            self._exceeded(error.message)
+
+    def _give_up(self, attempt: Attempt, error: ErrorRecord) -> None:
+        self._command(cmd.CancelAttempt(attempt.id, attempt.lease, error.message))
+        self._fail(attempt, error, {}, final=True)
+
+    def _inline(self, value: ev.Value) -> ev.Value:
+        if isinstance(value, bytes) and len(value) > self._limits.inline_bytes_max:
+            raise InvalidPayload(
+                f"an inline value of {len(value)} bytes exceeds {self._limits.inline_bytes_max}",
+                hint="the shell stores it as an artifact first",
+            )
+        return value
+
+    def _spent(self, spent: Mapping[str, int]) -> dict[str, int]:
+        """What the ledger can count of a report that comes from an agent: whole positive amounts of a bounded set of units."""
+        room = UNITS_MAX - len({*self.run.spent, *self.plan.limits.budget})
+        counted: dict[str, int] = {}
+        for unit, amount in spent.items():
+            known = unit in self.run.spent or unit in self.plan.limits.budget
+            if 0 < amount <= AMOUNT_MAX and (known or room > 0):
+                counted[unit] = amount
+                room -= not known
+        return counted
+
+    # Time
+
+    def _on_tick(self, _: inp.Tick) -> None:
+        run, now_s = self.run, self._now_s
+        if run.state is None or run.state.terminal:
+            return
+        if run.deadline_at_s is not None and now_s >= run.deadline_at_s and run.ending is None:
+            late = DeadlineExceeded(f"the plan's deadline of {self.plan.limits.deadline_s:g} s has passed")
+            self._end_run(RunState.FAILED, late, "deadline", reach_running=True)
+        elif run.ending is not None and run.ending.reach_running and now_s >= run.ending.grace_until_s:
+            self._fence_all(run.ending.error)
+        self._expire_attempts()
+        while self._alarms and self._alarms[0][0] <= now_s:
+            number, generation, unit = heappop(self._alarms)[1:]
+            task = run.order[number]
+            if task.generation == generation and not task.state.terminal:
+                self._ring(task, unit)
+        self._rearm()
+
+    def _ring(self, task: TaskRun, unit: int) -> None:
+        now_s, gate = self._now_s, task.gate
+        if unit >= 0:
+            if task.units is not None and task.units.delays.get(unit, inf) <= now_s:
+                self._delay(task, unit, now_s)
+        elif gate is not None:
+            assert task.spec.gate is not None
+            if gate.decision is None and gate.expires_at_s is not None and now_s >= gate.expires_at_s:
+                self._decide(task, task.spec.gate.default, "aip", "nobody decided in time")
+        elif task.deadline_at_s is not None and now_s >= task.deadline_at_s:
+            self._miss_deadline(task)
+
+    def _miss_deadline(self, task: TaskRun) -> None:
+        late = DeadlineExceeded(f"task {task.name} missed its deadline of {task.spec.deadline_s:g} s")
+        record = self._record(task, late)
+        for attempt in [one for one in self.run.in_flight.values() if one.task is task]:
+            self._give_up(attempt, record)
+        if not task.state.terminal:
+            self._end(task, TaskState.FAILED, record)
+
+    def _expire_attempts(self) -> None:
+        for attempt in list(self.run.in_flight.values()):
+            task = attempt.task
+            if attempt.expires_at_s is None or attempt.expires_at_s > self._now_s:
+                continue
+            if task.deadline_at_s is not None and self._now_s >= task.deadline_at_s:
+                self._miss_deadline(task)
+            elif attempt.lease in self.run.in_flight and not self._in_grace:
+                late = DeadlineExceeded(
+                    f"attempt {attempt.number} of {task.name} took longer than {task.spec.timeout_s} s"
+                )
+                self._command(cmd.CancelAttempt(attempt.id, attempt.lease, "timeout"))
+                self._fail(attempt, to_record(late), {})
+
+    @property
+    def _in_grace(self) -> bool:
+        ending = self.run.ending
+        return ending is not None and ending.reach_running and self._now_s < ending.grace_until_s
+
+    def _rearm(self) -> None:
+        """After a tick the shell's timer is used up: the next one is the earliest of all that is to come."""
+        self._timer_at_s = self._wanted_timer_at_s = inf
+        run = self.run
+        if run.ending is None:
+            self._want_timer(run.deadline_at_s)
+        elif run.ending.reach_running and run.in_flight:
+            self._want_timer(run.ending.grace_until_s)
+        for attempt in run.in_flight.values():
+            if not self._in_grace:
+                self._want_timer(attempt.expires_at_s)
+        if self._alarms:
+            self._want_timer(self._alarms[0][0])
+
+    # People
+
+    def _on_decide(self, act: inp.Decide) -> None:
+        task = self._task(act.task)
+        if act.decision not in ("approve", "deny"):
+            raise UsageError(f"a gate is decided with approve or deny, not {act.decision!r}")
+        if task.state is not TaskState.WAITING or task.gate is None or task.gate.decision is not None:
+            raise UsageError(f"{act.task} waits for no decision; it is {task.state}")
+        self._decide(task, act.decision, act.by, act.note)
+
+    def _decide(self, task: TaskRun, decision: str, by: str, note: str) -> None:
+        self._emit(
+            ev.GateDecided(self._now_s, task.name, decision, by, note[: self._limits.inline_bytes_max // 4])
+        )
+        self._unsettled.append(task)
+        self._wake_up(by)
+
+    def _wake_up(self, by: str) -> None:
+        if self.run.state is RunState.HELD:
+            self._emit(ev.RunMoved(self._now_s, RunState.RUNNING, by))
+
+    def _on_pause(self, act: inp.Pause) -> None:
+        self._refuse_if_over("paused")
+        if self.run.state is not RunState.PAUSED:
+            self._emit(ev.RunMoved(self._now_s, RunState.PAUSED, act.by, act.reason))
+
+    def _on_resume(self, act: inp.Resume) -> None:
+        self._refuse_if_over("resumed")
+        limits = self.run.ledger.statement(self.run.id).limits
+        for unit, amount in act.budget.items():
+            if not limits.get(unit, AMOUNT_MAX + 1) <= amount <= AMOUNT_MAX:
+                present = f"{limits[unit]}" if unit in limits else "not limited"
+                raise UsageError(f"the budget of {unit} can only be raised; it is {present}")
+        if act.budget:
+            self._emit(ev.BudgetRaised(self._now_s, act.budget, act.by))
+        if self.run.state is RunState.PAUSED:
+            self._emit(ev.RunMoved(self._now_s, RunState.RUNNING, act.by))
+        for task in self._short:
+            self._ready.push(task.number)
+        self._short.clear()
+
+    def _on_cancel(self, act: inp.Cancel) -> None:
+        if self.run.ending is None and not self._is_over:
+            why = Cancelled(f"cancelled by {act.by}" + (f": {act.reason}" if act.reason else ""))
+            self._end_run(RunState.CANCELLED, why, act.by, reach_running=True)
+
+    def _on_kill(self, act: inp.Kill) -> None:
+        if not self._is_over and (self.run.ending is None or self.run.ending.state is not RunState.KILLED):
+            why = Killed(f"killed by {act.by}" + (f": {act.reason}" if act.reason else ""))
+            self._end_run(RunState.KILLED, why, act.by, reach_running=True, grace_s=0.0)
+
+    def _on_retry_from(self, act: inp.RetryFrom) -> None:
+        task = self._task(act.task)
+        if not task.state.terminal:
+            raise UsageError(
+                f"{act.task} has not ended; it is {task.state}", hint="cancel the run first, or wait"
+            )
+        if self.run.ending is not None and not self._is_over:
+            raise UsageError(f"run {self.run.id} is ending", hint="retry when it has ended")
+        again = task.downstream()
+        numbers = {one.number for one in again}
+        for attempt in self.run.in_flight.values():
+            if attempt.task.number in numbers:
+                self._command(cmd.CancelAttempt(attempt.id, attempt.lease, "retried by a person"))
+        held = set(self.run.refs)
+        self._emit(ev.RunRetried(self._now_s, act.task, act.by))
+        if dropped := held - set(self.run.refs):
+            self._command(cmd.CollectArtifacts(tuple(sorted(dropped, key=lambda ref: ref.sha256))))
+        for one in again:
+            self._scopes.forget(one)
+            self._due.pop(one.number, None)
+            self.progress.pop(one.name, None)
+        self._unsettled.extend(again)
+        self._want_timer(self.run.deadline_at_s)
+
+    def _task(self, name: str) -> TaskRun:
+        task = self.run.tasks.get(name)
+        if task is None:
+            raise NotFound(f"run {self.run.id} has no task {name!r}")
+        return task
+
+    @property
+    def _is_over(self) -> bool:
+        return self.run.state is not None and self.run.state.terminal
+
+    def _refuse_if_over(self, verb: str) -> None:
+        if self._is_over or self.run.ending is not None:
+            raise UsageError(f"run {self.run.id} is {self.run.state}; it cannot be {verb}")
+
+    # After a crash
+
+    def _go_on(self) -> None:
+        """Void the leases of what was in flight, ask again what was asked, and draw every open consequence."""
+        run = self.run
+        if self._is_over:
+            self._finish_again()
+            return
+        if run.state is RunState.ACCEPTED:
+            self._emit(ev.RunMoved(self._now_s, RunState.RUNNING, run.submitted_by))
+        for lease in list(run.in_flight):
+            self._emit(ev.AttemptFenced(self._now_s, lease))
+        for task in run.order:
+            if task.state.terminal:
+                continue
+            self._unsettled.append(task)
+            if task.units is not None and run.ending is None:
+                for unit, until_s in sorted(task.units.delays.items()):
+                    self._delay(task, unit, until_s)
+            if task.state is TaskState.WAITING and task.gate is not None and task.gate.decision is None:
+                self._ask(task)
+            self._alarm(task.deadline_at_s, task)
+        self._want_timer(run.deadline_at_s)
+
+    def _finish_again(self) -> None:
+        outputs, data = None, b""
+        if self.run.state is RunState.SUCCEEDED:
+            outputs, _, data = self._outputs()
+        assert self.run.state is not None
+        self._command(cmd.Finish(self.run.state, outputs, self.run.outputs, data, self.run.error))
+
+
+_HANDLERS: dict[type, Any] = {
+    inp.Tick: RunMachine._on_tick,
+    inp.Succeeded: RunMachine._on_succeeded,
+    inp.Failed: RunMachine._on_failed,
+    inp.Progress: RunMachine._on_progress,
+    inp.AgentLost: RunMachine._on_agent_lost,
+    inp.Decide: RunMachine._on_decide,
+    inp.Pause: RunMachine._on_pause,
+    inp.Resume: RunMachine._on_resume,
+    inp.Cancel: RunMachine._on_cancel,
+    inp.Kill: RunMachine._on_kill,
+    inp.RetryFrom: RunMachine._on_retry_from,
+}

@@ -1,0 +1,414 @@
+"""The state of a run: what its journal adds up to.
+
+`Run.apply(event)` is the fold, and the only thing that changes this state. It takes no decision: it believes the event, moves
+tasks along the table in `runtime/task.py` (a move that the table forbids is a corrupt journal), and keeps the counts that the
+machine decides by. Two runs with equal journals are equal (`Run.snapshot`).
+
+    event               moves a task
+    TaskReady           PENDING -> READY
+    MapExpanded         PENDING -> READY; of no items: -> RUNNING, since nothing is left to start
+    TaskSkipped         PENDING -> SKIPPED
+    GateOpened          READY -> WAITING
+    AttemptStarted      READY -> RUNNING
+    AttemptFailed …     RUNNING -> READY where no other unit runs and some unit is left to start
+    TaskEnded           -> SUCCEEDED, FAILED or CANCELLED
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from ..errors import BudgetExceeded, Corrupt, ErrorRecord
+from ..runtime.task import TaskState, allowed
+from . import run_events as ev
+from .artifact import ArtifactRef
+from .budget import Ledger, account_of
+from .plan import Plan
+from .run_lifecycle import RUN_TRANSITIONS, RunState
+from .run_task import DELAYED, IDLE, Attempt, GateState, TaskRun, Units, agent_of, earliest
+
+
+class Run:
+    """Everything the journal says about one run."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.id = ""
+        self.state: RunState | None = None
+        self.reason = ""
+        self.accepted_at_s = 0.0
+        self.counted_from_s = (
+            0.0  # Where the plan's deadline counts from: acceptance, or the last retry by a person.
+        )
+        self.finished_at_s: float | None = None
+        self.submitted_by = ""
+        self.inputs: ev.Value = b""
+        self.outputs: ev.Value | None = None
+        self.error: ErrorRecord | None = None
+        self.ending: ev.RunEnding | None = None
+        self.lease_last = 0
+        self.in_flight: dict[int, Attempt] = {}
+        self.ledger = (
+            Ledger()
+        )  # By the recorded facts alone: what tasks reserved, and what attempts reported at their end.
+        self.unreserved = (
+            ""  # The reservation, of nothing, that tasks without a budget of their own are charged to.
+        )
+        self.unreserved_spent: dict[str, int] = {}
+        self.spent: dict[str, int] = {}
+        self.refs: dict[ArtifactRef, int] = {}
+        self.replica_loads: dict[str, list[int]] = {}
+        self.fenced_arguments: dict[
+            tuple[int, int], bytes
+        ] = {}  # Of fenced attempts that are to start again.
+        self.delayed_count = 0
+        self.waiting_count = 0
+        self.order = [TaskRun(spec, number) for number, spec in enumerate(plan.tasks.values())]
+        self.tasks = {task.name: task for task in self.order}
+        self.open_count = len(self.order)
+        for task in self.order:
+            task.needs = [self.tasks[name] for name in task.spec.needs]
+            task.open_needs = len(task.needs)
+            for need in task.needs:
+                need.dependants.append(task)
+
+    @property
+    def deadline_at_s(self) -> float | None:
+        deadline_s = self.plan.limits.deadline_s
+        return None if deadline_s is None else self.counted_from_s + deadline_s
+
+    def shortfall(self, amounts: Mapping[str, int]) -> str | None:
+        """The first unit of which less than `amounts` is left, or of which none is; None where all is well."""
+        for unit in {**self.plan.limits.budget, **amounts}:
+            left = self.ledger.available(self.id, unit)
+            if left is not None and left < max(amounts.get(unit, 0), 1):
+                return unit
+        return None
+
+    def is_reserved(self, unit: str) -> bool:
+        """Whether some of `unit` may come back when tasks end."""
+        return self.ledger.statement(self.id).reserved.get(unit, 0) > 0
+
+    def apply(self, event: ev.AnyEvent) -> None:
+        """Fold one event in. Raises `Corrupt` for an event that cannot follow what came before it."""
+        try:
+            _FOLDS[type(event)](self, event)
+        except (KeyError, IndexError, AttributeError) as error:
+            raise Corrupt(f"the journal of run {self.id} does not fit its plan at {event!r}") from error
+
+    # Run events
+
+    def _accepted(self, event: ev.RunAccepted) -> None:
+        if self.state is not None or event.plan_digest != self.plan.digest:
+            raise Corrupt(f"run {event.run_id} was accepted for another plan, or twice")
+        self.state = RunState.ACCEPTED
+        self.id = event.run_id
+        self.accepted_at_s = self.counted_from_s = event.at_s
+        self.submitted_by = event.submitted_by
+        self.inputs = event.inputs
+        if isinstance(event.inputs, ArtifactRef):
+            self.refs[event.inputs] = 1
+        self.ledger.open(self.id, self.plan.limits.budget)
+        self.unreserved = self._reserve(self.id, {})
+
+    def _moved(self, event: ev.RunMoved) -> None:
+        self._move(event.state, event)
+        self.reason = event.reason
+
+    def _move(self, state: RunState, event: ev.AnyEvent) -> None:
+        if self.state is None or state not in RUN_TRANSITIONS[self.state]:
+            self._corrupt(f"{self.state} cannot become {state}", event)
+        self.state = state
+
+    def _ending(self, event: ev.RunEnding) -> None:
+        self.ending = event
+        self.reason = event.error.message
+
+    def _finished(self, event: ev.RunFinished) -> None:
+        if self.open_count or self.in_flight:
+            self._corrupt("finished with work left", event)
+        self._move(event.state, event)
+        self.finished_at_s = event.at_s
+        self.outputs = event.outputs
+        self.error = event.error
+
+    def _retried(self, event: ev.RunRetried) -> None:
+        again = self.tasks[event.task].downstream()
+        numbers = {task.number for task in again}
+        for attempt in [one for one in self.in_flight.values() if one.task.number in numbers]:
+            self._release(attempt)
+        for task in again:
+            self._forget(task)
+            task.begin_generation()
+        for task in again:
+            task.count_needs()
+        self.ending = None
+        self.error = None
+        self.outputs = None
+        self.reason = ""
+        self.finished_at_s = None
+        self.counted_from_s = event.at_s
+        self.state = RunState.PAUSED if self.state is RunState.PAUSED else RunState.RUNNING
+
+    def _forget(self, task: TaskRun) -> None:
+        if task.state.terminal:
+            self.open_count += 1
+        elif task.state is TaskState.WAITING:
+            self.waiting_count -= 1
+        if task.units:
+            self.delayed_count -= len(task.units.delays)
+            for unit in task.units.delays:
+                self.fenced_arguments.pop((task.number, unit), None)
+            for value in task.units.values:
+                self._drop_ref(value)
+        if not task.state.terminal:
+            self._settle(task)
+
+    def _raised(self, event: ev.BudgetRaised) -> None:
+        for unit, amount in event.amounts.items():
+            self.ledger.limit(self.id, unit, amount)
+
+    # Task events
+
+    def _ready(self, event: ev.TaskReady) -> None:
+        task = self.tasks[event.task]
+        self._move_task(task, TaskState.READY, event)
+        task.units = Units(event.units)
+
+    def _expanded(self, event: ev.MapExpanded) -> None:
+        task = self.tasks[event.task]
+        self._move_task(task, TaskState.READY, event)
+        task.units = Units(event.count)
+        if event.count == 0:
+            task.started_at_s = event.at_s
+            self._move_task(task, TaskState.RUNNING, event)
+
+    def _skipped(self, event: ev.TaskSkipped) -> None:
+        task = self.tasks[event.task]
+        task.skip_reason = event.reason
+        self._end(task, TaskState.SKIPPED, event)
+
+    def _gate_opened(self, event: ev.GateOpened) -> None:
+        task = self.tasks[event.task]
+        self._move_task(task, TaskState.WAITING, event)
+        self.waiting_count += 1
+        task.started_at_s = event.at_s
+        task.gate = GateState(event.question, event.expires_at_s)
+
+    def _gate_decided(self, event: ev.GateDecided) -> None:
+        task = self.tasks[event.task]
+        if task.gate is None or task.gate.decision is not None:
+            self._corrupt("a gate that is not open was decided", event)
+        task.gate.decision = event.decision
+        task.gate.by = event.by
+        task.gate.note = event.note
+        task.gate.decided_at_s = event.at_s
+
+    def _tallied(self, event: ev.VoteTallied) -> None:
+        self.tasks[event.task].tally = event.tally
+
+    def _task_ended(self, event: ev.TaskEnded) -> None:
+        task = self.tasks[event.task]
+        task.error = event.error
+        if task.state is TaskState.PENDING and event.state is TaskState.FAILED:
+            self._move_task(
+                task, TaskState.READY, event
+            )  # Its turn had come; its `if` or `for_each` could not be told.
+        self._end(task, event.state, event)
+
+    def _end(self, task: TaskRun, state: TaskState, event: ev.AnyEvent) -> None:
+        units = task.units
+        if not state.terminal or (units is not None and units.running):
+            self._corrupt("a task ended while an attempt of it runs", event)
+        if task.state is TaskState.WAITING:
+            self.waiting_count -= 1
+        if units is not None and units.delays:
+            self.delayed_count -= len(units.delays)
+            for unit in units.delays:
+                self.fenced_arguments.pop((task.number, unit), None)
+            units.delays.clear()
+        self._move_task(task, state, event)
+        task.finished_at_s = event.at_s
+        self.open_count -= 1
+        for dependant in task.dependants:
+            dependant.need_ended(state)
+        self._settle(task)
+
+    def _settle(self, task: TaskRun) -> None:
+        """What was reserved and not spent is free again."""
+        if task.reservation:
+            self.ledger.release(task.reservation)
+            self.ledger.close(account_of(self.id, task.name))
+            task.reservation = ""
+
+    def _reserve(self, account: str, amounts: Mapping[str, int]) -> str:
+        reservation = self.ledger.reserve(account, amounts, holder=account)
+        if isinstance(reservation, BudgetExceeded):
+            raise Corrupt(
+                f"the journal of run {self.id} started work that its budget does not allow: {reservation}"
+            )
+        return reservation.id
+
+    def _move_task(self, task: TaskRun, state: TaskState, event: ev.AnyEvent) -> None:
+        if not allowed(task.state, state):
+            self._corrupt(f"task {task.name} is {task.state} and cannot become {state}", event)
+        task.state = state
+
+    # Units and attempts
+
+    def _unit_failed(self, event: ev.UnitFailed) -> None:
+        task = self.tasks[event.task]
+        assert task.units is not None
+        was_delayed = event.unit in task.units.delays
+        task.units.fail(event.unit, event.error)
+        self.delayed_count -= was_delayed
+        self.fenced_arguments.pop((task.number, event.unit), None)
+        if task.units.ended and task.state is TaskState.READY:
+            self._move_task(task, TaskState.RUNNING, event)  # A vote goes on to its tally without this voter.
+
+    def _started(self, event: ev.AttemptStarted) -> None:
+        task = self.tasks[event.task]
+        units = task.units
+        if units is None or units.phases[event.unit] not in (IDLE, DELAYED) or event.lease <= self.lease_last:
+            self._corrupt("an attempt started where none could", event)
+        if task.started_at_s is None:
+            self._first_start(task, event.at_s)
+        if task.state is not TaskState.RUNNING:
+            self._move_task(task, TaskState.RUNNING, event)
+        if units.phases[event.unit] == DELAYED:
+            self.delayed_count -= 1
+            self.fenced_arguments.pop((task.number, event.unit), None)
+        units.start(event.unit)
+        self.lease_last = event.lease
+        spec = task.spec
+        timeout_at_s = None if spec.timeout_s is None else event.at_s + spec.timeout_s
+        expires_at_s = earliest(timeout_at_s, task.deadline_at_s, self.deadline_at_s)
+        self.in_flight[event.lease] = Attempt(self.id, task, event, expires_at_s)
+        agent = agent_of(spec, event.unit)
+        if agent is not None:
+            loads = self.replica_loads.setdefault(agent, [])
+            while len(loads) <= event.replica:
+                loads.append(0)
+            loads[event.replica] += 1
+
+    def _first_start(self, task: TaskRun, at_s: float) -> None:
+        task.started_at_s = at_s
+        if task.spec.deadline_s is not None:
+            task.deadline_at_s = at_s + task.spec.deadline_s
+        if task.spec.budget:
+            account = account_of(self.id, task.name)
+            self.ledger.open(account, task.spec.budget)
+            task.reservation = self._reserve(account, task.spec.budget)
+
+    def _succeeded(self, event: ev.AttemptSucceeded) -> None:
+        attempt = self._report(event, event.spent)
+        units = attempt.task.units
+        assert units is not None
+        units.finish(attempt.unit, event.value)
+        if isinstance(event.value, ArtifactRef):
+            self.refs[event.value] = self.refs.get(event.value, 0) + 1
+        self._rest(attempt.task, event)
+
+    def _failed(self, event: ev.AttemptFailed) -> None:
+        attempt = self._report(event, event.spent)
+        units = attempt.task.units
+        assert units is not None
+        if event.again_at_s is None:
+            units.fail(attempt.unit, event.error)
+        else:
+            units.delay(attempt.unit, event.again_at_s, counted=event.counted)
+            self.delayed_count += 1
+        self._rest(attempt.task, event)
+
+    def _fenced(self, event: ev.AttemptFenced) -> None:
+        attempt = self._report(event, {})
+        units = attempt.task.units
+        assert units is not None
+        units.delay(attempt.unit, event.at_s, counted=False)
+        self.delayed_count += 1
+        self.fenced_arguments[attempt.task.number, attempt.unit] = attempt.arguments_sha256
+        self._rest(attempt.task, event)
+
+    def _report(
+        self, event: ev.AttemptSucceeded | ev.AttemptFailed | ev.AttemptFenced, spent: Mapping[str, int]
+    ) -> Attempt:
+        attempt = self.in_flight[event.lease]
+        task = attempt.task
+        task.worked_s += event.at_s - attempt.started_at_s
+        if spent:
+            for unit, amount in spent.items():
+                task.spent[unit] = task.spent.get(unit, 0) + amount
+                self.spent[unit] = self.spent.get(unit, 0) + amount
+                if not task.reservation:
+                    self.unreserved_spent[unit] = self.unreserved_spent.get(unit, 0) + amount
+            if task.reservation:
+                self.ledger.report(task.reservation, task.spent)
+            else:
+                self.ledger.report(self.unreserved, self.unreserved_spent)
+        self._release(attempt)
+        return attempt
+
+    def _release(self, attempt: Attempt) -> None:
+        del self.in_flight[attempt.lease]
+        agent = attempt.agent
+        if agent is not None:
+            self.replica_loads[agent][attempt.replica] -= 1
+
+    def _rest(self, task: TaskRun, event: ev.AnyEvent) -> None:
+        """A task none of whose units run is READY again, unless it has nothing left to start."""
+        assert task.units is not None
+        if not task.units.running and not task.units.ended:
+            self._move_task(task, TaskState.READY, event)
+
+    def _drop_ref(self, value: ev.Value | None) -> None:
+        if isinstance(value, ArtifactRef):
+            self.refs[value] -= 1
+            if not self.refs[value]:
+                del self.refs[value]
+
+    def _corrupt(self, why: str, event: ev.AnyEvent) -> NoReturn:
+        raise Corrupt(f"the journal of run {self.id} contradicts itself: {why}, at {event!r}")
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole state as plain values, to compare two runs by."""
+        plain = {name: value for name, value in vars(self).items() if name not in _OPENED}
+        plain["ledger"] = self.ledger.to_state()
+        plain["in_flight"] = {
+            lease: (one.id, one.expires_at_s, one.replica) for lease, one in self.in_flight.items()
+        }
+        plain["tasks"] = {task.name: _task_snapshot(task) for task in self.order}
+        return plain
+
+
+_OPENED = frozenset({"plan", "order", "tasks", "in_flight", "ledger"})
+
+
+def _task_snapshot(task: TaskRun) -> dict[str, Any]:
+    skip = ("spec", "needs", "dependants", "units", "gate")
+    plain = {name: getattr(task, name) for name in TaskRun.__slots__ if name not in skip}
+    plain["units"] = task.units and {name: getattr(task.units, name) for name in Units.__slots__}
+    plain["gate"] = task.gate and {name: getattr(task.gate, name) for name in GateState.__slots__}
+    return plain
+
+
+_FOLDS: dict[type, Any] = {
+    ev.RunAccepted: Run._accepted,
+    ev.RunMoved: Run._moved,
+    ev.RunEnding: Run._ending,
+    ev.RunFinished: Run._finished,
+    ev.RunRetried: Run._retried,
+    ev.BudgetRaised: Run._raised,
+    ev.TaskReady: Run._ready,
+    ev.MapExpanded: Run._expanded,
+    ev.TaskSkipped: Run._skipped,
+    ev.GateOpened: Run._gate_opened,
+    ev.GateDecided: Run._gate_decided,
+    ev.VoteTallied: Run._tallied,
+    ev.TaskEnded: Run._task_ended,
+    ev.UnitFailed: Run._unit_failed,
+    ev.AttemptStarted: Run._started,
+    ev.AttemptSucceeded: Run._succeeded,
+    ev.AttemptFailed: Run._failed,
+    ev.AttemptFenced: Run._fenced,
+}

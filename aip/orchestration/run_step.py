@@ -1,0 +1,91 @@
+"""One step of a run in the making: the events it states, the commands it gives, the times it wants to be woken at."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Mapping
+from heapq import heappush
+from math import inf
+
+import msgspec
+
+from ..errors import AIPError, ErrorRecord, to_record
+from ..settings import DEFAULT_LIMITS, Limits
+from . import run_commands as cmd
+from . import run_events as ev
+from . import run_inputs as inp
+from .graph import upward_ranks
+from .plan import Plan
+from .run_scope import Load, Scopes
+from .run_state import Run
+from .run_task import TaskRun
+from .schedule import ReadyQueue
+
+
+class Stepper:
+    """The state of a run, what is remembered beside it (all of it made again after a crash), and the step at hand."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        load: Load,
+        rng: random.Random,
+        limits: Limits = DEFAULT_LIMITS,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.run = Run(plan)
+        self.progress: dict[str, inp.Progress] = {}  # By task, the latest; for the screen only.
+        self.stale_reports = 0
+        self._rng = rng
+        self._limits = limits
+        self._scopes = Scopes(self.run, load, limits)
+        ranks = upward_ranks(plan, weights)
+        self._ready = ReadyQueue([ranks[task.name] for task in self.run.order])
+        self._unsettled: deque[TaskRun] = deque()  # Whose state may have consequences that are not drawn yet.
+        self._gates: list[TaskRun] = []  # Ready to be opened.
+        self._short: list[TaskRun] = []  # Wait for budget that other tasks have reserved and may give back.
+        self._due: dict[int, list[int]] = {}  # By task: delayed units whose time has come, as heaps.
+        self._alarms: list[
+            tuple[float, int, int, int]
+        ] = []  # (when, task, generation, unit); unit -1: the task itself.
+        self._now_s = 0.0
+        self._timer_at_s = inf
+        self._wanted_timer_at_s = inf
+        self._step = cmd.Step()
+
+    def _begin(self, now_s: float) -> None:
+        self._now_s = max(
+            self._now_s, now_s
+        )  # A clock that was set back must not make a journal run backwards.
+        self._step = cmd.Step()
+
+    def _emit(self, event: ev.AnyEvent) -> None:
+        self.run.apply(event)
+        self._step.events.append(event)
+
+    def _command(self, command: cmd.Command) -> None:
+        self._step.commands.append(command)
+
+    def _want_timer(self, at_s: float | None) -> None:
+        if at_s is not None and at_s < self._wanted_timer_at_s:
+            self._wanted_timer_at_s = at_s
+
+    def _alarm(self, at_s: float | None, task: TaskRun, unit: int = -1) -> None:
+        """Look at this task (or at this delayed unit of it) again at that time."""
+        if at_s is not None:
+            heappush(self._alarms, (at_s, task.number, task.generation, unit))
+            self._want_timer(at_s)
+
+    def _record(self, task: TaskRun, error: AIPError, unit: int | None = None) -> ErrorRecord:
+        return located(task, unit, to_record(error))
+
+
+def located(task: TaskRun, unit: int | None, error: ErrorRecord) -> ErrorRecord:
+    """The error with its place in the plan, and in a `for_each` the item's index."""
+    details = {"task": task.name, "position": str(task.spec.position), **error.details}
+    if unit is not None and task.spec.for_each is not None:
+        details.setdefault("index", unit)
+    return msgspec.structs.replace(error, details=details)

@@ -1,0 +1,199 @@
+"""The JSON Schema of plan.yaml (2020-12), for editors: completion, hover text and red lines while typing.
+
+It accepts whatever `parse` accepts. It also accepts some plans that `parse` refuses: a schema cannot see that a name exists,
+that a cycle closes, that an expression is one, or that two keys are the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .parse import vocabulary as v
+from .parse.sections import GATE_FIELDS
+from .parse.units import DURATION_FORM, SIZE_FORM
+from .plan import OnExceeded, When
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+EXPRESSION = {"type": "string", "pattern": r"^\s*\$\{\{"}
+
+Schema = dict[str, Any]
+
+
+def plan_schema() -> Schema:
+    """The schema of a whole file."""
+    return {
+        "$schema": DIALECT,
+        "title": f"AIP plan, {v.API_VERSION}",
+        **_section("plan", _plan(), ("apiVersion", "kind", "metadata", "tasks")),
+        "$defs": {
+            "agent": _section("agent", _agent(), ("use",)),
+            "input": _section("input", _input()),
+            "retry": _section("retry", _retry()),
+            "task": _task(),
+            "names": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+            "budget": _named(v.UNIT_FORM, _integer(0, v.AMOUNT_MAX)),
+        },
+    }
+
+
+def _section(name: str, properties: Schema, required: tuple[str, ...] = ()) -> Schema:
+    """An object with the keys of the vocabulary, each with its meaning as hover text."""
+    meaning = v.KNOWN[name]
+    assert properties.keys() == meaning.keys(), (
+        f"{name}: schema and vocabulary differ: {properties.keys() ^ meaning.keys()}"
+    )
+    described = {key: {"description": meaning[key], **schema} for key, schema in properties.items()}
+    made: Schema = {"type": "object", "properties": described, "additionalProperties": False}
+    return made | ({"required": list(required)} if required else {})
+
+
+def _plan() -> Schema:
+    return {
+        "apiVersion": {"const": v.API_VERSION},
+        "kind": {"const": "Plan"},
+        "metadata": _section(
+            "metadata", {"name": _text(v.PLAN_NAME_FORM), "labels": _named("", {"type": "string"})}, ("name",)
+        ),
+        "inputs": _named(v.NAME_FORM, {"$ref": "#/$defs/input", "required": ["type"]}),
+        "defaults": _section(
+            "defaults", {"timeout": _text(DURATION_FORM), "retry": {"$ref": "#/$defs/retry"}}
+        ),
+        "limits": _section(
+            "limits",
+            {
+                "deadline": _text(DURATION_FORM),
+                "concurrency": _integer(1, v.CONCURRENCY_MAX),
+                "budget": {"$ref": "#/$defs/budget"},
+                "on_exceeded": {"enum": [str(one) for one in OnExceeded]},
+            },
+        ),
+        "agents": _named(v.AGENT_FORM, {"$ref": "#/$defs/agent"}),
+        "tasks": _named(v.NAME_FORM, {"$ref": "#/$defs/task"}) | {"minProperties": 1},
+        "outputs": _named(v.NAME_FORM, {}),
+    }
+
+
+def _agent() -> Schema:
+    replicas = _section("replicas", {"min": _integer(0), "max": _integer(1)})
+    size = {"anyOf": [_text(SIZE_FORM), _integer(1)]}
+    return {
+        "use": _text(v.USE_FORM),
+        "replicas": {"anyOf": [_integer(1), replicas]},
+        "isolation": {"enum": list(v.ISOLATIONS)},
+        "density": _integer(1),
+        "resources": _section("resources", {"cpu": _number(0, 1024), "memory": size}),
+        "restart": _section(
+            "restart",
+            {
+                "strategy": {"enum": list(v.STRATEGIES)},
+                "max": _integer(0, 1_000),
+                "within": _text(DURATION_FORM),
+            },
+        ),
+        "runtime_env": {"type": "object"},
+    }
+
+
+def _task() -> Schema:
+    """Work, which has a capability, or a gate, which has none."""
+    assign = _section(
+        "assign",
+        {
+            "mode": {"enum": list(v.ASSIGN_MODES)},
+            "voters": {
+                "anyOf": [
+                    _integer(1, v.VOTERS_MAX),
+                    {"$ref": "#/$defs/names", "minItems": 1, "maxItems": v.VOTERS_MAX},
+                ]
+            },
+            "quorum": _integer(1, v.VOTERS_MAX),
+            "method": {"enum": list(v.VOTE_METHODS)},
+            "threshold": {"type": "number", "minimum": 0.5, "exclusiveMaximum": 1},
+        },
+        ("mode",),
+    )
+    gate = _section(
+        "gate",
+        {
+            "question": {"type": "string"},
+            "approvers": {"$ref": "#/$defs/names"},
+            "expires": _text(DURATION_FORM),
+            "default": {"enum": list(v.DECISIONS)},
+        },
+        ("question",),
+    )
+    properties = {
+        "agent": {"type": "string"},
+        "capability": _text(v.CAPABILITY_FORM),
+        "with": {"type": "object"},
+        "needs": {"$ref": "#/$defs/names"},
+        "for_each": {"anyOf": [EXPRESSION, {"type": "array"}]},
+        "if": {"anyOf": [EXPRESSION, {"type": "boolean"}]},
+        "when": {"enum": [str(one) for one in When]},
+        "retry": {"$ref": "#/$defs/retry"},
+        "timeout": _text(DURATION_FORM),
+        "deadline": _text(DURATION_FORM),
+        "idempotency_key": {"type": "string"},
+        "gate": gate,
+        "assign": assign,
+        "budget": {"$ref": "#/$defs/budget"},
+    }
+    return {
+        **_section("task", properties),
+        "oneOf": [
+            {"required": ["capability"]},
+            {"required": ["gate"], "propertyNames": {"enum": sorted(GATE_FIELDS)}},
+        ],
+    }
+
+
+def _retry() -> Schema:
+    backoff = {
+        "initial": _text(DURATION_FORM),
+        "factor": _number(1, 100),
+        "max": _text(DURATION_FORM),
+        "jitter": _number(0, 1),
+    }
+    return {
+        "attempts": _integer(1, v.ATTEMPTS_MAX),
+        "backoff": _section("backoff", backoff),
+        "on": {"type": "array", "items": {"enum": list(v.RETRY_ON)}, "uniqueItems": True},
+    }
+
+
+def _input() -> Schema:
+    below = {"$ref": "#/$defs/input"}
+    properties: Schema = {
+        "type": {"enum": list(v.INPUT_TYPES)},
+        "description": {"type": "string"},
+        "default": {},
+        "required": {"anyOf": [{"type": "boolean"}, {"$ref": "#/$defs/names"}]},
+        "enum": {"type": "array", "minItems": 1},
+        "pattern": {"type": "string"},
+        "format": {"enum": ["path"]},
+        "items": below,
+        "uniqueItems": {"type": "boolean"},
+        "properties": {"type": "object", "additionalProperties": below},
+        "additionalProperties": {"anyOf": [{"type": "boolean"}, below]},
+    }
+    numbers = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+    properties |= {key: {"type": "number"} for key in numbers}
+    return properties | {key: _integer(0) for key in ("minLength", "maxLength", "minItems", "maxItems")}
+
+
+def _named(form: str, schema: Schema) -> Schema:
+    """A map whose keys the author chooses."""
+    names: Schema = {"propertyNames": {"pattern": form}} if form else {}
+    return {"type": "object", "additionalProperties": schema, **names}
+
+
+def _text(form: str) -> Schema:
+    return {"type": "string", "pattern": form}
+
+
+def _integer(low: int, high: int | None = None) -> Schema:
+    return {"type": "integer", "minimum": low} | ({} if high is None else {"maximum": high})
+
+
+def _number(low: float, high: float) -> Schema:
+    return {"type": "number", "minimum": low, "maximum": high}

@@ -1,0 +1,289 @@
+"""Any plan, any order of events, a crash between any two of them: what holds anyway."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from run_kit import PERMANENT, TRANSIENT, World, plan, task
+
+from aip.orchestration import run_commands as cmd
+from aip.orchestration import run_events as ev
+from aip.orchestration import run_inputs as inp
+from aip.orchestration.expression import Template
+from aip.orchestration.plan import Backoff, Gate, OnExceeded, Plan, Retry, TaskSpec, Vote, When
+from aip.orchestration.run_state import Run
+from aip.runtime import codec
+from aip.runtime.task import TaskState
+
+STEPS_MAX = 2_000
+LIMIT = 200
+
+
+@st.composite
+def specs(draw: st.DrawFn, number: int) -> TaskSpec:
+    needs = draw(st.lists(st.integers(0, number - 1), max_size=3, unique=True)) if number else []
+    fields: dict[str, Any] = {
+        "when": draw(st.sampled_from(list(When))),
+        "retry": Retry(draw(st.integers(1, 3)), Backoff(draw(st.sampled_from([0.0, 2.0])))),
+        "timeout_s": draw(st.sampled_from([None, None, 3.0])),
+        "deadline_s": draw(st.sampled_from([None, None, 8.0])),
+        "budget": draw(st.sampled_from([{}, {}, {"tokens": 20}, {"tokens": 60}])),
+    }
+    match draw(st.sampled_from(["plain", "plain", "plain", "map", "vote", "gate", "if"])):
+        case "map":
+            fields["for_each"] = Template(list(range(draw(st.integers(0, 5)))))
+        case "vote":
+            fields["vote"] = Vote(("worker",) * 3, quorum=2)
+        case "gate":
+            expires_s = draw(st.sampled_from([None, 5.0]))
+            fields["gate"] = Gate(Template("go?"), (), expires_s, draw(st.sampled_from(["approve", "deny"])))
+            fields["budget"] = {}
+        case "if":
+            fields["condition"] = Template(
+                draw(st.sampled_from(["${{ true }}", "${{ false }}", "${{ inputs.none }}"]))
+            )
+    names = [f"t{need}" for need in needs]
+    seen = {name: f"${{{{ tasks.{name}.output }}}}" for name in names}
+    return task(f"t{number}", *names, with_=seen, **fields)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    tasks = [draw(specs(number)) for number in range(draw(st.integers(1, 8)))]
+    return plan(
+        *tasks,
+        concurrency=draw(st.integers(1, 4)),
+        budget={"tokens": LIMIT},
+        deadline_s=draw(st.sampled_from([None, None, 30.0])),
+        on_exceeded=draw(st.sampled_from(list(OnExceeded))),
+        outputs={"last": f"${{{{ tasks.t{len(tasks) - 1}.output }}}}"},
+    )
+
+
+class Watch:
+    """Reads the journal as an outsider and knows nothing of the machine."""
+
+    def __init__(self, a_plan: Plan) -> None:
+        self.plan = a_plan
+
+    def check(self, world: World) -> None:
+        self._check_state(world.machine.run)
+        generation: Counter[str] = Counter()
+        ends: dict[tuple[str, int], TaskState] = {}
+        finished: set[tuple[str, int, int]] = set()
+        flying: dict[int, tuple[str, int, int]] = {}
+        for record in world.journal:
+            event = ev.decode(record)
+            match event:
+                case ev.AttemptStarted(task=name, unit=unit, lease=lease):
+                    key = (name, generation[name], unit)
+                    assert key not in finished, "a finished unit started again"
+                    assert key not in flying.values(), "two attempts of one unit at a time"
+                    assert (name, generation[name]) not in ends, "a task that has ended started again"
+                    assert not flying or lease > max(flying), "leases grow"
+                    flying[lease] = key
+                    assert len(flying) <= self.plan.limits.concurrency
+                    self._check_released(name, generation, ends)
+                case ev.AttemptSucceeded(lease=lease):
+                    finished.add(flying.pop(lease))
+                case ev.AttemptFailed(lease=lease) | ev.AttemptFenced(lease=lease):
+                    del flying[lease]
+                case ev.TaskEnded(task=name, state=state):
+                    self._end(ends, name, generation, state)
+                case ev.TaskSkipped(task=name):
+                    self._end(ends, name, generation, TaskState.SKIPPED)
+                case ev.RunRetried(task=name):
+                    for again in _downstream(self.plan, name):
+                        generation[again] += 1
+                    flying = {lease: key for lease, key in flying.items() if generation[key[0]] == key[1]}
+
+    def _end(self, ends: dict[Any, TaskState], name: str, generation: Counter[str], state: TaskState) -> None:
+        assert (name, generation[name]) not in ends, "one terminal state for a generation"
+        ends[name, generation[name]] = state
+
+    def _check_released(self, name: str, generation: Counter[str], ends: dict[Any, TaskState]) -> None:
+        spec = self.plan.tasks[name]
+        states = [ends.get((need, generation[need])) for need in spec.needs]
+        assert None not in states, "released before its dependencies ended"
+        bad = [state for state in states if state in (TaskState.FAILED, TaskState.CANCELLED)]
+        if spec.when is When.ALL_OK:
+            assert all(state is TaskState.SUCCEEDED for state in states)
+        elif spec.when is When.NONE_FAILED:
+            assert not bad
+        elif spec.when is When.ANY_OK:
+            assert not states or TaskState.SUCCEEDED in states
+
+    def _check_state(self, run: Run) -> None:
+        run.ledger.check()
+        statement = run.ledger.statement(run.id)
+        assert statement.spent.get("tokens", 0) + statement.reserved.get("tokens", 0) <= LIMIT
+        assert len(run.in_flight) <= run.plan.limits.concurrency
+        assert run.open_count == sum(not one.state.terminal for one in run.order)
+        assert run.waiting_count == sum(one.state is TaskState.WAITING for one in run.order)
+        assert run.delayed_count == sum(len(one.units.delays) for one in run.order if one.units)
+        for one in run.order:
+            flying = sum(attempt.task is one for attempt in run.in_flight.values())
+            assert flying == (one.units.running if one.units else 0)
+            assert one.open_needs == sum(not need.state.terminal for need in one.needs)
+
+
+def _downstream(a_plan: Plan, name: str) -> set[str]:
+    found = {name}
+    for one in a_plan.tasks.values():  # In the plans of this file a task comes after all that it needs.
+        if found & set(one.needs):
+            found.add(one.name)
+    return found
+
+
+def _answer(world: World, rng: random.Random) -> None:
+    """One report about one attempt in flight; sometimes twice, sometimes from an attempt long given up."""
+    one = world.open[rng.choice(list(world.open))]
+    if rng.random() < 0.1 and world.dispatched:
+        one = rng.choice(world.dispatched)
+    spent = {"tokens": rng.randint(0, 10)} if one.budget else {}
+    spent = {unit: min(amount, max(one.budget.get(unit, 0), 0)) for unit, amount in spent.items()}
+    if world.plan.tasks[one.task].for_each is not None and spent:
+        spent = {}  # Items share one reservation; what they may spend of it is the purse's business.
+    draw = rng.random()
+    report: inp.Input
+    if draw < 0.65:
+        value = {"vote": rng.choice(["a", "b", True])} if world.plan.tasks[one.task].vote else draw
+        report = inp.Succeeded(one.attempt, one.lease, codec.encode(value), spent)
+    else:
+        report = inp.Failed(one.attempt, one.lease, TRANSIENT if draw < 0.9 else PERMANENT, spent)
+    world.open.pop(one.lease, None)
+    world.tell(*[report] * rng.choice([1, 1, 2]))
+
+
+def _act(world: World, rng: random.Random) -> None:
+    """A person does something, mostly something that makes no sense at the moment."""
+    names = list(world.plan.tasks)
+    acts: list[inp.Input] = [
+        inp.Pause("ada"),
+        inp.Resume("ada"),
+        inp.AgentLost("worker", rng.randrange(4)),
+        inp.Decide(rng.choice(names), rng.choice(["approve", "deny"]), "ada"),
+    ]
+    if rng.random() < 0.1:
+        acts += [inp.Cancel("ada"), inp.Kill("ada"), inp.RetryFrom(rng.choice(names), "ada")]
+    world.tell(rng.choice(acts))
+
+
+def _push_on(world: World, rng: random.Random) -> None:
+    """Whatever stands in the way of the end: a pause, an undecided gate, a budget that is used up for good."""
+    waiting = [name for name, state in world.states().items() if state == "waiting"]
+    if world.state == "paused":
+        reason = world.machine.run.reason
+        world.tell(inp.Cancel("ada") if "not enough" in reason else inp.Resume("ada"))
+    elif waiting and rng.random() < 0.5:
+        world.tell(inp.Decide(rng.choice(waiting), rng.choice(["approve", "deny"]), "ada"))
+    else:
+        world.wait(rng.choice([0.5, 2.0, 11.0]))
+
+
+def drive(world: World, rng: random.Random, *, crashes: bool) -> None:
+    watch = Watch(world.plan)
+    for _ in range(STEPS_MAX):
+        if world.machine.run.state is not None and world.machine.run.state.terminal:
+            break
+        draw = rng.random()
+        if crashes and draw < 0.1:
+            # Records of the last step may be lost from its end; none before it was acknowledged.
+            world.crash(rng.randint(max(len(world.journal) - 3, 1), len(world.journal)))
+        elif draw < 0.2:
+            _act(world, rng)
+        elif draw < 0.8 and world.open:
+            _answer(world, rng)
+        else:
+            _push_on(world, rng)
+        watch.check(world)
+    assert world.machine.run.state is not None
+    assert world.machine.run.state.terminal, f"the run does not end: {world.states()}"
+    assert all(one.state.terminal for one in world.machine.run.order)
+    assert world.replayed().run.snapshot() == world.machine.run.snapshot()
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(), st.integers(0, 2**32))
+def test_every_run_ends_and_its_journal_tells_all_of_it(a_plan: Plan, seed: int) -> None:
+    drive(World(a_plan), random.Random(seed), crashes=False)
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(), st.integers(0, 2**32))
+def test_it_does_so_with_crashes_anywhere(a_plan: Plan, seed: int) -> None:
+    drive(World(a_plan), random.Random(seed), crashes=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(plans(), st.integers(0, 2**32))
+def test_a_crash_at_every_event_boundary_comes_to_an_end_too(a_plan: Plan, seed: int) -> None:
+    world = World(a_plan)
+    drive(world, random.Random(seed), crashes=False)
+    whole = list(world.journal)
+    for boundary in range(1, len(whole)):
+        again = World(a_plan, start=False)
+        again.now_s = ev.decode(whole[boundary - 1]).at_s
+        again.journal = whole[:boundary]
+        again.crash()
+        Watch(a_plan).check(again)
+        drive(again, random.Random(seed), crashes=False)
+
+
+@settings(max_examples=40, deadline=None)
+@given(plans(), st.integers(0, 2**32))
+def test_a_retry_from_any_task_of_an_ended_run_ends_again(a_plan: Plan, seed: int) -> None:
+    rng = random.Random(seed)
+    world = World(a_plan)
+    drive(world, rng, crashes=True)
+    name = rng.choice(list(a_plan.tasks))
+    kept = {one: world.machine.output(one) for one in set(a_plan.tasks) - _downstream(a_plan, name)}
+    world.tell(inp.RetryFrom(name, "ada"))
+    drive(world, rng, crashes=True)
+    assert {one: world.machine.output(one) for one in kept} == kept
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_fan_out_ends_the_same_with_and_without_crashes(seed: int) -> None:
+    fan = plan(
+        task("head"),
+        *(task(f"m{n}", "head", with_={"n": n}) for n in range(8)),
+        task("sink", *(f"m{n}" for n in range(8)), with_=[f"${{{{ tasks.m{n}.output }}}}" for n in range(8)]),
+        outputs={"all": "${{ tasks.sink.output }}"},
+    )
+
+    def answer(one: cmd.Dispatch) -> Any:
+        return one.arguments if one.task == "sink" else one.task
+
+    quiet = World(fan)
+    quiet.run_through(answer)
+    rng, stormy = random.Random(seed), World(fan)
+    while stormy.state != "succeeded":
+        if rng.random() < 0.3:
+            stormy.crash()
+        one = stormy.open.pop(rng.choice(list(stormy.open)))
+        stormy.tell(inp.Succeeded(one.attempt, one.lease, codec.encode(answer(one))))
+    assert stormy.finish.outputs == quiet.finish.outputs
+    started = Counter(one.task for one in quiet.dispatched)
+    assert set(started.values()) == {1}
+
+
+def test_a_replayed_run_consults_nobody() -> None:
+    world = World(plan(task("a"), task("b", "a", with_="${{ tasks.a.output }}")))
+    world.run_through(lambda _: 1)
+
+    class Nobody:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError("user code was asked on replay")
+
+    silent = {name: replace(one, arguments=Nobody()) for name, one in world.plan.tasks.items()}
+    run = Run(replace(world.plan, tasks=silent))
+    for record in world.journal:
+        run.apply(ev.decode(record))
+    assert run.snapshot() == world.machine.run.snapshot()
