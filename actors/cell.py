@@ -17,8 +17,9 @@ from typing import Any
 import msgspec
 
 from aip.errors import AIPError, NotFound
-from aip.orchestration.breaker import BreakerCheck, BreakerConfig, Breakers
-from aip.orchestration.budget import BudgetCheck
+from aip.orchestration.breaker import BreakerConfig
+from aip.orchestration.breaker_check import BreakerCheck, Breakers
+from aip.orchestration.purse import BudgetCheck
 from aip.runtime import cell as road
 from aip.runtime.activation import AgentType
 from aip.runtime.guard import Check, Guard, Permit

@@ -124,8 +124,7 @@ class Orchestrator(Process):
         self._clients: dict[str, float] = {}
         self._pools: dict[str, Pool] = {}
         self._set_up_tree()
-        for spec in pools.values():
-            self._pool(spec)
+        await self._take_back(pools)
         self.methods.update(
             status=rpc(self._status),
             submit=rpc(self._submit),
@@ -205,6 +204,14 @@ class Orchestrator(Process):
         else:
             # Control and state are what everything hangs on: the root itself starts anew and takes the living back.
             os._exit(1)
+
+    async def _take_back(self, pools: dict[str, PoolSpec]) -> None:
+        """Pools as they were declared, with the cells that outlived the last root."""
+        alive = await asyncio.to_thread(ray.util.list_named_actors)
+        for spec in pools.values():
+            pool = self._pool(spec)
+            pool.wanted.update(name for name in alive if name.startswith(f"cell-{spec.pool}-"))
+            self._reconcile(pool)
 
     # Membership -----------------------------------------------------------------------------------------------------
 
@@ -372,6 +379,10 @@ class Orchestrator(Process):
             self.feed.note("run.not_started", run, {"error": error.message[:1000]})
             return
         name = f"run-{run}"
+        while name in self.runs.living and self.runs.living[name].leaving:  # noqa: ASYNC110 - an end that `_watch` reports
+            await asyncio.sleep(0.05)  # Its last process is on its way out and still holds the journal.
+        if name not in self.runs.living:
+            self.runs.remove(name)
         child = ChildSpec(name, restart=Restart.TRANSIENT, shutdown_s=10.0)
         self.runs.add(Child(child, RunProcess, (run,)))
 

@@ -2,7 +2,7 @@
 
 open()    once, by whoever started it: the process is ready when this returns
 serve()   its methods through Ray; the same ones answer on its Unix socket
-watch()   never returns; its supervisor holds one such call, and its failure is the obituary (about 10 ms after the death)
+watch()   returns at an orderly end only; its supervisor holds one such call: its failure is the obituary, ~10 ms after
 leave()   an orderly end
 """
 
@@ -47,6 +47,7 @@ class Process:
         self.methods: dict[str, Handler] = {"ping": self._ping}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = False
+        self._left = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"aip:{self.name}#{self.generation}"
@@ -87,7 +88,11 @@ class Process:
         return await handler(payload)
 
     async def watch(self) -> None:
-        await asyncio.Event().wait()
+        await self._left.wait()
+
+    def depart(self) -> None:
+        """Leave of one's own accord. Ray lets an actor exit only from within one of its own calls."""
+        ray.get_runtime_context().current_actor.leave.remote()
 
     async def leave(self) -> None:
         await self.closing()
@@ -95,6 +100,7 @@ class Process:
         await self.endpoint.close()
         with contextlib.suppress(OSError):
             self.page.path.unlink()
+        self._left.set()  # Ray exits an actor only when none of its calls is at work, and `watch` always is.
         ray.actor.exit_actor()
 
     def task(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

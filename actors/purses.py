@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
-from aip.errors import BudgetExceeded, ErrorRecord, NotFound, from_record
-from aip.orchestration.budget import Draw, Drawn, GiveBack, Purses, Reservation
+from aip.errors import BudgetExceeded, NotFound, from_record
+from aip.orchestration.budget import Draw, Drawn, GiveBack, Reservation
+from aip.orchestration.purse import Purses
 
 from .peers import Peers
+from .run_ledger import Granted
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -21,8 +24,11 @@ class RunPurses:
 
     def __init__(self, peers: Peers, holder: str) -> None:
         self.core = Purses(holder)
+        self._holder = holder
         self._peers = peers
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = (
+            WeakValueDictionary()
+        )  # Live while somebody uses them.
 
     async def spend(self, account: str, amounts: Mapping[str, int]) -> None:
         """Raises `BudgetExceeded` where the ledger has no more for this account."""
@@ -30,11 +36,12 @@ class RunPurses:
             await self.fill(account, amounts)
 
     async def fill(self, account: str, need: Mapping[str, int]) -> None:
-        async with self._locks.setdefault(account, asyncio.Lock()):
+        async with self._lock(account):
             purse = self.core.of(account)
+            if purse.covers(need):
+                return  # Whoever drew before us drew enough for two.
             draw = purse.want(need)
-            if purse.covers(need) or draw is None:
-                return
+            assert draw is not None, "one draw at a time: the lock sees to it"
             try:
                 drawn = await self._draw(draw)
             except BaseException:
@@ -49,27 +56,36 @@ class RunPurses:
         purse = self.core.find(account)
         if purse is None:
             return
-        async with self._locks.setdefault(account, asyncio.Lock()):
+        async with self._lock(account):
             given = purse.give_back()
             if given is not None:
                 await self._give_back(account, given)
                 purse.gave_back()
-        if purse.idle:
-            self._locks.pop(account, None)
-            self.core.forget_idle()
+            if purse.idle:
+                self.core.forget_idle()
+
+    def _lock(self, account: str) -> asyncio.Lock:
+        lock = self._locks.get(account)
+        if lock is None:
+            lock = self._locks[account] = asyncio.Lock()
+        return lock
 
     async def _draw(self, draw: Draw) -> Drawn:
-        answer: dict[str, Any] = await self._ask(draw.account, "draw", msgspec.to_builtins(draw))
-        refused = answer["refusal"]
-        error = from_record(msgspec.convert(refused, ErrorRecord)) if refused else None
-        return Drawn(
-            msgspec.convert(answer["reservation"], Reservation),
-            error if isinstance(error, BudgetExceeded) else None,
-        )
+        answer = await self._ask(draw.account, "draw", msgspec.to_builtins(draw))
+        granted = msgspec.convert(answer, Granted)
+        given = Reservation(granted.id, granted.account, granted.holder, granted.amounts, granted.spent)
+        error = None if granted.refusal is None else from_record(granted.refusal)
+        return Drawn(given, error if isinstance(error, BudgetExceeded) else None)
 
     async def _give_back(self, account: str, given: GiveBack) -> None:
+        settled = {
+            "account": account,
+            "holder": self._holder,
+            "reservation": given.reservation,
+            "spent": dict(given.spent),
+        }
         try:
-            await self._ask(account, "settle", msgspec.to_builtins(given))
+            await self._ask(account, "settle", settled)
         except NotFound:
             return  # The run is over and its ledger with it.
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import msgspec
 
-from aip.errors import AIPError, Cancelled, NotFound, from_record, to_record
+from aip.errors import AIPError, Cancelled, ErrorRecord, Killed, from_record, plain, to_record
+from aip.governance.kill import PLATFORM, KillOrder
 from aip.orchestration import run_commands as cmd
 from aip.orchestration import run_events as ev
 from aip.orchestration import run_inputs as inp
 from aip.orchestration.artifact import ArtifactRef, ArtifactStore
-from aip.orchestration.budget import Draw, Ledger, Reservation
 from aip.orchestration.parse import parse
 from aip.orchestration.run import RunMachine
 from aip.orchestration.run_lifecycle import RunState
@@ -44,6 +44,7 @@ from .membership import adopt, decode
 from .peers import PeerTransport
 from .principal import PrincipalCheck
 from .process import Process, rpc
+from .run_ledger import RunLedger
 from .run_spec import address_of, folder, read_spec
 from .site import Site
 
@@ -52,6 +53,7 @@ SYNC_EVERY_S = 0.05
 FENCE_EVERY_S = 0.2
 LOADED_MAX = 256  # Opened artifacts kept in memory.
 VIEW_FILE = "view.json"
+INPUT_CHARS_MAX = 2_000  # Of an attempt's input, in its error.
 LINGER_S = 1.0  # After the end, for those who watch to read the last view.
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -127,6 +129,9 @@ class RunProcess(Process):
             source = self._spec.plan_source.decode()
             inputs = self._value(self._spec.inputs)
             step = self.machine.accept(self.run, source, inputs, self._spec.submitted_by, now)
+        (folder(self.site.home, self.run) / VIEW_FILE).unlink(
+            missing_ok=True
+        )  # The last view of an end; it goes on.
         self._open_ledger()
         self._perform(step)
 
@@ -168,6 +173,9 @@ class RunProcess(Process):
                 case cmd.Finish():
                     self._over = True
                     self.task(self._finish(command))
+        for account in self._ledger.owned():
+            if self.machine.run.tasks[account.partition("/")[2]].state.terminal:
+                self._ledger.end(account)
         self._version += 1
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
@@ -188,11 +196,15 @@ class RunProcess(Process):
     async def _watch_fence(self) -> None:
         """A kill order against this run ends it, whatever its agents do."""
         while True:
-            for target in ("platform", f"run/{self.run}"):
-                order = self.kill_check.standing.get(target)
-                if order is not None and not self._over:
-                    self._take(inp.Kill(order.by, f"{order.target}: {order.reason}"))
+            order = self._order()
+            if order is not None and not self._over:
+                self._take(inp.Kill(order.by, f"{order.target}: {order.reason}"))
             await asyncio.sleep(FENCE_EVERY_S)
+
+    def _order(self) -> KillOrder | None:
+        """The kill order that stands against this run as a whole."""
+        standing = self.kill_check.standing
+        return standing.get(PLATFORM) or standing.get(f"run/{self.run}")
 
     async def _finish(self, command: cmd.Finish) -> None:
         """The end is fsynced, its outputs are stored and its last view is on disk before anybody is told."""
@@ -206,8 +218,10 @@ class RunProcess(Process):
         self.feed.note("run.ended", self.run, {"state": str(command.state)})
         await self.feed.flush()
         await asyncio.sleep(LINGER_S)
+        if not self._over:
+            return  # A person sent it on meanwhile.
         await self.peers.insist(ROOT, "run_ended", _encode({"run": self.run, "state": str(command.state)}))
-        self.task(self.leave())
+        self.depart()
 
     def _write_view(self) -> None:
         path = folder(self.site.home, self.run) / VIEW_FILE
@@ -229,7 +243,9 @@ class RunProcess(Process):
             error = to_record(Cancelled(f"attempt {name} was cancelled"))
             self._take(inp.Failed(name, lease, error, self._spent(dispatch)))
         except AIPError as failed:
-            self._take(inp.Failed(name, lease, to_record(failed), self._spent(dispatch)))
+            if isinstance(failed, Killed) and (order := self._order()) is not None:
+                self._take(inp.Kill(order.by, f"{order.target}: {order.reason}"))
+            self._take(inp.Failed(name, lease, _with_input(failed, dispatch), self._spent(dispatch)))
         else:
             self._take(inp.Succeeded(name, lease, value, self._spent(dispatch)))
 
@@ -244,7 +260,8 @@ class RunProcess(Process):
         )
         account = dispatch.budget_account if self._paid else ""
         if account:
-            self._open_account(account, dispatch.budget)
+            generation = self.machine.run.tasks[dispatch.task].generation
+            self._ledger.begin(account, generation, dispatch.budget)
         envelope = self.cell.request(
             f"run/{self.run}",
             self._sequence,
@@ -290,51 +307,19 @@ class RunProcess(Process):
     # Budget ---------------------------------------------------------------------------------------------------------
 
     def _open_ledger(self) -> None:
-        """What cells draw from: the plan's limits less what is spent. What an attempt spent is reported with its end."""
-        self._ledger = Ledger()
         run = self.machine.run
-        left = {
-            unit: max(0, limit - run.spent.get(unit, 0)) for unit, limit in self._plan.limits.budget.items()
-        }
-        self._ledger.open(self.run, left)
-        self._reported: dict[str, dict[str, int]] = {}
-
-    def _open_account(self, account: str, amounts: dict[str, int]) -> None:
-        if account not in self._reported:
-            self._ledger.open(account, amounts)
-            self._reported[account] = {}
+        self._ledger = RunLedger(self.run, self.generation, run.ledger.statement(self.run).limits, run.spent)
 
     def _spent(self, dispatch: cmd.Dispatch) -> dict[str, int]:
         """What the task's account has spent since the last report: this attempt's, up to what others spent beside it."""
-        account = dispatch.budget_account
-        reported = self._reported.get(account)
-        if reported is None:
-            return {}
-        spent = dict(self._ledger.statement(account).spent)
-        self._reported[account] = spent
-        return {
-            unit: amount - reported.get(unit, 0)
-            for unit, amount in spent.items()
-            if amount > reported.get(unit, 0)
-        }
+        return self._ledger.news(dispatch.budget_account)
 
-    async def _draw(
-        self,
-        account: str,
-        holder: str,
-        spent: dict[str, int],
-        wanted: dict[str, int],
-        at_least: dict[str, int],
-    ) -> dict[str, Any]:
-        drawn = self._ledger.serve(Draw(account, holder, spent, wanted, at_least))
-        return {
-            "reservation": _plain_reservation(drawn.reservation),
-            "refusal": None if drawn.refusal is None else msgspec.to_builtins(to_record(drawn.refusal)),
-        }
+    async def _draw(self, **draw: Any) -> dict[str, Any]:
+        granted: dict[str, Any] = msgspec.to_builtins(self._ledger.draw(**draw))
+        return granted
 
-    async def _settle(self, reservation: str, spent: dict[str, int]) -> None:
-        with contextlib.suppress(NotFound):  # Settled before; the answer was lost.
-            self._ledger.settle(reservation, spent)
+    async def _settle(self, account: str, holder: str, reservation: str, spent: dict[str, int]) -> None:
+        self._ledger.settle(account, holder, reservation, spent)
 
     # For people and programs ----------------------------------------------------------------------------------------
 
@@ -365,8 +350,7 @@ class RunProcess(Process):
         input = _ACTS[verb](by, details)
         step = self.machine.handle(input, time.time())
         if isinstance(input, inp.Resume) and input.budget and not step.refusals:
-            for unit, amount in input.budget.items():
-                self._ledger.limit(self.run, unit, max(0, amount - self.machine.run.spent.get(unit, 0)))
+            self._ledger.raise_limits(input.budget)
         self._over = False
         self._perform(step)
         if step.refusals:
@@ -384,11 +368,14 @@ class RunProcess(Process):
             attempt.cancel()
         await self.cell.stop()
         await self._commit.durable()
+        self._journal.close()
 
 
-def _plain_reservation(reservation: Reservation) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(reservation)
-    return plain
+def _with_input(error: AIPError, dispatch: cmd.Dispatch) -> ErrorRecord:
+    """The error with what it was about: which attempt, and the beginning of what it was given."""
+    error.details.update(attempt=dispatch.number, unit=dispatch.unit)
+    error.details["input"] = json.dumps(plain(dispatch.arguments), ensure_ascii=False)[:INPUT_CHARS_MAX]
+    return to_record(error)
 
 
 def _decide(by: str, details: dict[str, Any]) -> inp.Input:

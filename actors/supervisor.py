@@ -225,7 +225,7 @@ class SupervisorShell:
     async def _watch(self, name: str, living: Living) -> None:
         try:
             await living.handle.watch.remote()
-            reason = "ended its watch"
+            reason, living.leaving = "left", True
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[0][:500] if str(error).strip() else type(error).__name__
             if "exit_actor" in str(error) or "INTENDED" in str(error):

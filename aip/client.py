@@ -49,6 +49,7 @@ T = TypeVar("T")
 
 LONG_POLL_S = 10.0
 LINE_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = 120.0  # No request of a client works longer; calls to agents go over the road, with deadlines of their own.
 FOLLOW_EVERY_S = 0.2
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "killed"})
 
@@ -133,7 +134,10 @@ class Platform:
                 line = self._lines.get(name)
                 if line is None or line.closed:
                     line = self._lines[name] = await Line.connect(self._sockets / f"{name}.s")
-                return msgspec.msgpack.decode(await line.call(method, _encode(arguments)) or b"\xc0")
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    return msgspec.msgpack.decode(await line.call(method, _encode(arguments)) or b"\xc0")
+            except TimeoutError:
+                raise PlatformUnavailable(f"{name} took the request and did not answer {method}") from None
             except (NotSent, CellLost) as error:
                 if time.monotonic() > deadline or launch.find(self.home) is None:
                     raise PlatformUnavailable(
@@ -411,7 +415,7 @@ def prepare(
 ) -> RunSpec:
     """Everything that can be wrong with a plan is found here, before a platform is asked."""
     plan = parse(source, file, DEFAULT_LIMITS)
-    given = resolve_inputs(plan, inputs, folder)
+    given = resolve_inputs(plan, inputs, Path.cwd())
     digest, place = pack(folder, home.code)
     manifests = manifests_of(home, plan, digest, place)
     problems = check(plan, manifests)

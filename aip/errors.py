@@ -8,7 +8,7 @@ the same details: nothing is ever parsed out of a string.
     ├─ UserError            the caller's input is wrong; the same input will fail again
     │  ├─ UsageError · PlanInvalid · NotFound · InvalidPayload · UnknownCapability · Unavailable
     ├─ Refused              the guard said no; nothing was dispatched
-    │  ├─ Killed · Denied · CircuitOpen · BulkheadFull · BudgetExceeded
+    │  ├─ Killed · Denied · CircuitOpen · BulkheadFull · BudgetExceeded · BudgetNotDrawn
     ├─ Undelivered          the platform could not finish the exchange
     │  ├─ MailboxFull · AgentLost · DeadlineExceeded · Cancelled · Fenced · Deadlock · PlatformUnavailable
     ├─ AgentFailed          the agent's own code raised; carries the type, the arguments and the user's own file:line
@@ -124,6 +124,14 @@ class BulkheadFull(Refused):
 class BudgetExceeded(Refused):
     code = "refused.budget"
     default_hint = "raise the budget and resume: `aip resume RUN --budget UNIT=AMOUNT`"
+
+
+class BudgetNotDrawn(BudgetExceeded):
+    """Not a verdict: the cell's purse must be filled first. It draws from the account, then asks the guard again."""
+
+    code = "refused.budget_not_drawn"
+    retryable = True
+    default_hint = "the cell draws from the account, then tries again"
 
 
 class Undelivered(AIPError):

@@ -2,7 +2,7 @@
 
 runs/<run>/spec.msgpack   what was submitted
 runs/<run>/journal/       every event
-runs/<run>/view.json      the last view, written when the run ended
+runs/<run>/view.json      the last view, while the run is at its end
 runs/<run>/log.jsonl      what its agents said
 """
 
@@ -56,6 +56,10 @@ def stored_events(home: Home, run: str, after: int = 0) -> Iterator[dict[str, An
 def stored_run(home: Home, run: str) -> dict[str, Any]:
     """The last view of a run: the one written at its end, else folded from its journal."""
     folder = _folder(home, run)
+    ended = folder / "view.json"
+    if ended.exists():
+        shown: dict[str, Any] = json.loads(ended.read_text())
+        return shown
     machine = _fold(home, run, folder)
     if machine is None:
         return {
@@ -67,11 +71,6 @@ def stored_run(home: Home, run: str) -> dict[str, Any]:
             "gates": [],
             "version": -1,
         }
-    ended = folder / "view.json"
-    if ended.exists():
-        shown: dict[str, Any] = json.loads(ended.read_text())
-        if shown["state"] == str(machine.run.state):
-            return shown
     return {**view(machine), "outputs": None, "version": -1}
 
 

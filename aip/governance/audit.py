@@ -136,8 +136,11 @@ def verify(path: Path) -> Report:
     """Check the whole chain. Needs nothing but the file."""
     report = Report()
     for number, line in enumerate(_lines(path), 1):
+        if len(line) == LINE_BYTES_MAX:
+            report.problem(f"line {number}: longer than an entry can be; what follows was not checked")
+            break
         if not line.endswith(b"\n"):
-            report.torn = True  # The writer died inside this line; nobody was told that it stands.
+            report.torn = True  # The writer died inside the last line; nobody was told that it stands.
             break
         try:
             entry = json.loads(line)

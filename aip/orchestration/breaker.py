@@ -1,7 +1,7 @@
 """Circuit breakers: stop calling what keeps failing, and find out gently whether it has recovered.
 
-One breaker stands before each (recipient type, capability) in the *sender's* cell. It watches the answers of
-a sliding window and decides before a call; it never makes one. Behaviour: resilience4j 2, as its
+One breaker stands before each (recipient type, capability) in the *sender's* cell (`breaker_check`). It watches the answers
+of a sliding window (`window`) and decides before a call; it never makes one. Behaviour: resilience4j 2, as its
 CircuitBreakerStateMachine and the tests of it have it.
 
     state          lets through            may become         when
@@ -30,26 +30,19 @@ caller, at a moment when the breaker is consistent. Nothing here is locked: one 
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
-from typing import Protocol
 
-from ..errors import AIPError, CircuitOpen, UsageError
-from ..ids import type_of
+from ..errors import AIPError, UsageError
+from .window import FAILED, SLOW, WINDOW_CALLS_MAX, WINDOW_S_MAX, CountWindow, TimeWindow, Window
 
-WINDOW_CALLS_MAX = 10_000  # One byte a call: a larger window reacts too late to be a breaker.
-WINDOW_S_MAX = 3_600  # Four numbers a second; also what the first call after a long silence has to clear.
 GROWTH_MAX = 10.0  # Keeps growth ** ATTEMPTS_MAX far inside a float.
 ATTEMPTS_MAX = 64  # Beyond it the open time has long met its maximum.
 HISTORY_MAX = 32  # State changes one breaker remembers for the person who asks what happened.
-BREAKERS_MAX = 4_096  # (type, capability) pairs one cell watches; about 1 KB each.
-ORDERS_MAX = 1_024  # Standing orders of operators; they outlive the breakers they concern.
-EVICT_SCAN_MAX = 16  # How far an eviction looks for a closed circuit before it forgets an open one.
 STRAGGLER_SLACK_S = 0.001  # now - duration_s is the start only up to float rounding.
-CALL = 0  # Envelope.kind of a call: the one kind whose answer comes back to be counted.
 
 
 class BreakerState(StrEnum):
@@ -148,18 +141,18 @@ class BreakerConfig:
     ignore: tuple[str, ...] = ("refused", "user", "undelivered.cancelled", "effect", "state")
 
     def __post_init__(self) -> None:
-        _within("window_calls", self.window_calls, 1, WINDOW_CALLS_MAX)
-        _within("window_s", self.window_s, 0, WINDOW_S_MAX)
-        _within("calls_min", self.calls_min, 1, 2**31)
-        _within("failure_percent", self.failure_percent, 1, 100)
-        _within("slow_percent", self.slow_percent, 1, 100)
-        _within("half_open_calls", self.half_open_calls, 1, WINDOW_CALLS_MAX)
-        _within("open_growth", self.open_growth, 1.0, GROWTH_MAX)
-        _within("open_jitter", self.open_jitter, 0.0, 1.0)
-        _within("slow_s", self.slow_s, 1e-9, float("inf"))
-        _within("open_s", self.open_s, 0.001, float("inf"))
-        _within("open_max_s", self.open_max_s, self.open_s, float("inf"))
-        _within("half_open_max_s", self.half_open_max_s, 0.0, float("inf"))
+        within("window_calls", self.window_calls, 1, WINDOW_CALLS_MAX)
+        within("window_s", self.window_s, 0, WINDOW_S_MAX)
+        within("calls_min", self.calls_min, 1, 2**31)
+        within("failure_percent", self.failure_percent, 1, 100)
+        within("slow_percent", self.slow_percent, 1, 100)
+        within("half_open_calls", self.half_open_calls, 1, WINDOW_CALLS_MAX)
+        within("open_growth", self.open_growth, 1.0, GROWTH_MAX)
+        within("open_jitter", self.open_jitter, 0.0, 1.0)
+        within("slow_s", self.slow_s, 1e-9, float("inf"))
+        within("open_s", self.open_s, 0.001, float("inf"))
+        within("open_max_s", self.open_max_s, self.open_s, float("inf"))
+        within("half_open_max_s", self.half_open_max_s, 0.0, float("inf"))
         if self.half_open_then not in (_S.OPEN, _S.CLOSED):
             raise UsageError(f"half_open_then must be open or closed, not {self.half_open_then}")
 
@@ -179,7 +172,7 @@ class BreakerConfig:
         return base_s * (1.0 + self.open_jitter * rng.uniform(-1.0, 1.0)) if self.open_jitter else base_s
 
 
-def _within(name: str, value: float, least: float, most: float) -> None:
+def within(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
         raise UsageError(f"{name} must lie between {least} and {most}, not {value}")
 
@@ -193,93 +186,6 @@ def _families(kind: type[AIPError]) -> frozenset[str]:
     """Every family of a class: by its code, and by its ancestors' (platform.unavailable is `undelivered`)."""
     codes = (base.code for base in kind.__mro__ if issubclass(base, AIPError) and base is not AIPError)
     return frozenset().union(*map(_prefixes, codes))
-
-
-# An outcome is two bits, so that a count window needs one byte a call.
-FAILED = 1
-SLOW = 2
-
-
-class _Window:
-    """Sums over the calls that lie in a window. Subclasses say which those are."""
-
-    __slots__ = ("calls", "failures", "slow", "slow_failures")
-
-    def __init__(self) -> None:
-        self.calls = self.failures = self.slow = self.slow_failures = 0
-
-    def record(self, now: float, outcome: int) -> None:
-        raise NotImplementedError
-
-    def move(self, now: float) -> None:
-        """Drop what time alone has put outside."""
-
-    def _add(self, outcome: int, sign: int) -> None:
-        if outcome & FAILED:
-            self.failures += sign
-        if outcome & SLOW:
-            self.slow += sign
-            if outcome & FAILED:
-                self.slow_failures += sign
-
-
-class CountWindow(_Window):
-    """The last `size` calls: a ring of one byte each."""
-
-    __slots__ = ("_at", "_ring", "_size")
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self._ring = bytearray(size)
-        self._size = size
-        self._at = 0
-
-    def record(self, now: float, outcome: int) -> None:
-        at = self._at
-        before = self._ring[at]  # 0, as a fast success is, until the ring has gone round once.
-        if before != outcome:
-            self._ring[at] = outcome
-            self._add(before, -1)
-            self._add(outcome, 1)
-        if self.calls < self._size:
-            self.calls += 1
-        at += 1
-        self._at = at if at < self._size else 0
-
-
-class TimeWindow(_Window):
-    """The calls of the last `size_s` seconds, the running one included: a ring of one bucket a second.
-
-    A clock that steps back counts into the latest bucket. Moving on costs the seconds passed, or `size_s`.
-    """
-
-    __slots__ = ("_at", "_buckets", "_second", "_size_s")
-
-    def __init__(self, size_s: int) -> None:
-        super().__init__()
-        self._buckets = [[0, 0, 0, 0] for _ in range(size_s)]  # Calls by outcome.
-        self._size_s = size_s
-        self._at = 0
-        self._second = 0
-
-    def record(self, now: float, outcome: int) -> None:
-        if int(now) > self._second:
-            self.move(now)
-        self._buckets[self._at][outcome] += 1
-        self.calls += 1
-        if outcome:
-            self._add(outcome, 1)
-
-    def move(self, now: float) -> None:
-        second = int(now)
-        for _ in range(min(max(second - self._second, 0), self._size_s)):
-            self._at = (self._at + 1) % self._size_s
-            bucket = self._buckets[self._at]
-            self.calls -= sum(bucket)
-            for outcome in (FAILED, SLOW, FAILED | SLOW):
-                self._add(outcome, -bucket[outcome])
-            bucket[:] = (0, 0, 0, 0)
-        self._second = max(second, self._second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -537,7 +443,7 @@ class CircuitBreaker:
         if old is not state:
             self._emit(EventKind.STATE, now, old=old)
 
-    def _fresh_window(self) -> _Window:
+    def _fresh_window(self) -> Window:
         config = self._config
         return TimeWindow(config.window_s) if config.window_s else CountWindow(config.window_calls)
 
@@ -567,154 +473,3 @@ class CircuitBreaker:
             self.history.append(event)
         if self._listener:
             self._listener(event)
-
-
-Key = tuple[str, str]  # (recipient type, capability)
-
-
-class Breakers:
-    """The circuits of one cell by (recipient type, capability), `limit` at most: the least recently used go.
-
-    A closed circuit goes before one that still has something to say. Orders of operators are kept apart and
-    put upon the circuit again whenever it comes back: eviction never lifts one.
-    """
-
-    def __init__(
-        self,
-        config: BreakerConfig,
-        rng: Random,
-        *,
-        limit: int = BREAKERS_MAX,
-        listener: Callable[[BreakerEvent], None] | None = None,
-    ) -> None:
-        _within("limit", limit, 1, BREAKERS_MAX)
-        self._config = config
-        self._rng = rng
-        self._limit = limit
-        self._listener = listener
-        self._breakers: OrderedDict[Key, CircuitBreaker] = OrderedDict()
-        self._orders: dict[Key, BreakerState] = {}
-
-    def __len__(self) -> int:
-        return len(self._breakers)
-
-    def __iter__(self) -> Iterator[CircuitBreaker]:
-        return iter(self._breakers.values())
-
-    def find(self, key: Key) -> CircuitBreaker | None:
-        return self._breakers.get(key)
-
-    def of(self, key: Key, now: float) -> CircuitBreaker:
-        """The circuit of `key`, made if need be, now the most recently used."""
-        breaker = self._breakers.get(key)
-        if breaker is None:
-            return self._make(key, now)
-        self._breakers.move_to_end(key)
-        return breaker
-
-    def order(self, key: Key, state: BreakerState | None, now: float) -> CircuitBreaker:
-        """Force a state upon a circuit until `None` lifts the order and closes it."""
-        if state is None:
-            self._orders.pop(key, None)
-            breaker = self.of(key, now)
-            breaker.reset(now)
-            return breaker
-        if state not in ORDERS:
-            raise UsageError(
-                f"no circuit can be ordered into {state}", hint=f"orders are {', '.join(sorted(ORDERS))}"
-            )
-        if key not in self._orders and len(self._orders) >= ORDERS_MAX:
-            raise UsageError(f"{ORDERS_MAX} circuits already stand under an order", hint="lift one first")
-        breaker = self.of(key, now)
-        breaker.to(state, now)
-        self._orders[key] = state
-        return breaker
-
-    def advance(self, now: float) -> None:
-        for breaker in self._breakers.values():
-            breaker.advance(now)
-
-    def _make(self, key: Key, now: float) -> CircuitBreaker:
-        if len(self._breakers) >= self._limit:
-            self._evict()
-        breaker = CircuitBreaker("/".join(key), self._config, self._rng, self._listener)
-        self._breakers[key] = breaker
-        ordered = self._orders.get(key)
-        if ordered is not None:
-            breaker.to(ordered, now)
-        return breaker
-
-    def _evict(self) -> None:
-        oldest = next(iter(self._breakers))
-        for _, (key, breaker) in zip(range(EVICT_SCAN_MAX), self._breakers.items(), strict=False):
-            if breaker.state is _CLOSED or key in self._orders:
-                oldest = key
-                break
-        del self._breakers[oldest]
-
-
-class Routed(Protocol):
-    """What a check reads of an envelope."""
-
-    @property
-    def kind(self) -> int: ...
-    @property
-    def recipient(self) -> str: ...
-    @property
-    def capability(self) -> str: ...
-
-
-class BreakerCheck:
-    """The breakers as a permit of the guard. Only calls pass through: a tell has no answer to learn from."""
-
-    name = "breaker"
-
-    def __init__(self, breakers: Breakers) -> None:
-        self.breakers = breakers
-
-    def peek(self, envelope: Routed, now: float) -> AIPError | None:
-        if envelope.kind != CALL:
-            return None
-        breaker = self.breakers.find((type_of(envelope.recipient), envelope.capability))
-        if breaker is None or breaker.would_permit(now):
-            return None
-        breaker.refuse(now)  # A count for people: no decision reads it, so looking still changes nothing.
-        return refusal(breaker, now)
-
-    def take(self, envelope: Routed, now: float) -> AIPError | None:
-        if envelope.kind != CALL:
-            return None
-        breaker = self.breakers.of((type_of(envelope.recipient), envelope.capability), now)
-        return None if breaker.try_acquire(now) else refusal(breaker, now)
-
-    def give_back(self, envelope: Routed, now: float) -> None:
-        if envelope.kind == CALL:
-            breaker = self.breakers.find((type_of(envelope.recipient), envelope.capability))
-            if breaker is not None:
-                breaker.give_back()
-
-    def settle(self, envelope: Routed, now: float, duration_s: float, error: AIPError | None) -> None:
-        if envelope.kind == CALL:
-            key = (type_of(envelope.recipient), envelope.capability)
-            (self.breakers.find(key) or self.breakers.of(key, now)).settle(now, duration_s, error)
-
-
-def refusal(breaker: CircuitBreaker, now: float) -> CircuitOpen:
-    """Why this circuit lets no call through, and when it is worth asking again."""
-    if breaker.state is _S.FORCED_OPEN:
-        return CircuitOpen(
-            f"circuit {breaker.name} is forced open",
-            hint="an operator's order stands against it; only lifting it opens the way",
-            circuit=breaker.name,
-            state=str(breaker.state),
-        )
-    wait_s = round(max(0.0, (breaker.due_at or now) - now), 3) if breaker.state is _S.OPEN else None
-    return CircuitOpen(
-        f"circuit {breaker.name} is {breaker.state}",
-        hint=f"its recipient keeps failing; try again in {wait_s:g} s"
-        if wait_s
-        else "its probes are out; try again soon",
-        circuit=breaker.name,
-        state=str(breaker.state),
-        retry_after_s=wait_s,
-    )

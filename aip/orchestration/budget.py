@@ -2,8 +2,8 @@
 
 An account is a path, `plan/task/agent`; its parent is what stands before the last slash. It may limit any
 unit (tokens, usd_micro, tool_calls, messages, …); a unit that nothing limits on the way to the root is only
-counted. All amounts are integers. The authority, one per run, holds the `Ledger`; cells spend from a `Purse`
-that draws in chunks.
+counted. All amounts are integers. The authority, one per run, holds the `Ledger`; cells spend from a `Purse` (`purse.py`) that
+draws in chunks.
 
     reserve ──┬─► open ──settle──► closed      what was spent is charged, the rest goes back
     draw ─────┘   │ ▲  ──lost────► closed      all of it counts as spent: its drawer cannot be asked any more
@@ -34,9 +34,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from ..errors import AIPError, BudgetExceeded, Corrupt, NotFound, UsageError
+from ..errors import BudgetExceeded, Corrupt, NotFound, UsageError
 
 ACCOUNTS_MAX = 250_000  # Every item of the largest fan-out, twice.
 RESERVATIONS_MAX = 250_000
@@ -44,19 +44,9 @@ DEPTH_MAX = 8  # plan > task > agent, and room for agents that hand budgets on.
 UNITS_MAX = 16
 AMOUNT_MAX = 2**53 - 1  # Amounts travel as JSON numbers; beyond this some readers round.
 DRAW_SHARE = 4  # A draw gets at most 1/4 of what is left, beyond what it needs at once.
-PURSES_MAX = 10_000  # Accounts one cell spends from at a time.
-LOW_WATER = 4  # A purse draws again when less than 1/4 of a chunk is left.
-CHUNK_OF_NEED = 4  # A unit without a chunk of its own is drawn at this many times the need at hand.
 STATE_VERSION = 1
 
 Amounts = Mapping[str, int]
-MESSAGE_COST: Amounts = {"messages": 1}
-CHUNKS: Amounts = {  # What a purse likes to have in hand: some seconds of one busy agent.
-    "messages": 64,
-    "tool_calls": 8,
-    "tokens": 20_000,
-    "usd_micro": 50_000,
-}
 
 
 def account_of(*names: str) -> str:
@@ -112,6 +102,33 @@ class Statement:
         """What may still be reserved by this account's own limit; None if it has none for this unit."""
         limit = self.limits.get(unit)
         return None if limit is None else max(0, limit - self.spent.get(unit, 0) - self.reserved.get(unit, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a purse asks of the ledger: take note of what I have spent, then grant me this."""
+
+    account: str
+    holder: str
+    spent: Amounts
+    wanted: Amounts
+    at_least: Amounts
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The ledger's answer: the purse's reservation as it stands, and why it was not enlarged, if so."""
+
+    reservation: Reservation
+    refusal: BudgetExceeded | None
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """What a purse says when it closes, for `Ledger.settle`: this is all I have spent."""
+
+    reservation: str
+    spent: Amounts
 
 
 @dataclass(slots=True)
@@ -182,7 +199,7 @@ class Ledger:
         parent = self._accounts.get(parent_of(account))
         if parent is not None:
             parent.children -= 1
-            _add(parent.own, node.spent)
+            add(parent.own, node.spent)
         return statement
 
     def limit(self, account: str, unit: str, amount: int) -> None:
@@ -196,8 +213,8 @@ class Ledger:
 
     def statement(self, account: str) -> Statement:
         node = self._account(account)
-        spent, reserved = _positive(node.spent), _positive(node.reserved)
-        return Statement(account, dict(node.limits), spent, reserved, _positive(node.overrun))
+        spent, reserved = positive(node.spent), positive(node.reserved)
+        return Statement(account, dict(node.limits), spent, reserved, positive(node.overrun))
 
     def accounts(self) -> Iterator[str]:
         return iter(self._accounts)
@@ -284,7 +301,7 @@ class Ledger:
             "version": STATE_VERSION,
             "number": self._number,
             "accounts": [
-                [name, dict(node.limits), _positive(node.own), _positive(node.overrun)]
+                [name, dict(node.limits), positive(node.own), positive(node.overrun)]
                 for name, node in self._accounts.items()
             ],
             "reservations": [
@@ -307,14 +324,14 @@ class Ledger:
                 ledger._accounts[name].overrun = dict(overrun)
                 ledger._accounts[name].own = dict(own)
                 for _, node in ledger._path(name):
-                    _add(node.spent, own)
+                    add(node.spent, own)
             for id, account, holder, granted, spent in state["reservations"]:
                 ledger._admit(granted)
                 ledger._admit(spent)
                 hold = _Hold(account, holder, dict(granted), dict(spent))
                 ledger._add_hold(id, hold)
                 for _, node in ledger._path(account):
-                    _add(node.reserved, {unit: hold.outstanding(unit) for unit in granted})
+                    add(node.reserved, {unit: hold.outstanding(unit) for unit in granted})
             ledger._number = int(state["number"])
         except (AttributeError, KeyError, TypeError, ValueError, NotFound, UsageError) as error:
             raise Corrupt(f"a ledger that cannot be read: {error}") from error
@@ -326,15 +343,15 @@ class Ledger:
         spent = {name: dict(node.own) for name, node in self._accounts.items()}
         reserved: dict[str, dict[str, int]] = {name: {} for name in self._accounts}
         for hold in self._holds.values():
-            _add(reserved[hold.account], {unit: hold.outstanding(unit) for unit in hold.granted})
+            add(reserved[hold.account], {unit: hold.outstanding(unit) for unit in hold.granted})
         for name in reversed(self._accounts):  # Children were opened after their parents.
             if parent := parent_of(name):
-                _add(spent[parent], spent[name])
-                _add(reserved[parent], reserved[name])
+                add(spent[parent], spent[name])
+                add(reserved[parent], reserved[name])
         for name, node in self._accounts.items():
-            if _positive(node.spent) != _positive(spent[name]):
+            if positive(node.spent) != positive(spent[name]):
                 raise Corrupt(f"{name} has spent {node.spent}, but what lies below it sums to {spent[name]}")
-            if _positive(node.reserved) != _positive(reserved[name]):
+            if positive(node.reserved) != positive(reserved[name]):
                 raise Corrupt(
                     f"{name} holds {node.reserved}, but what lies below it sums to {reserved[name]}"
                 )
@@ -376,7 +393,7 @@ class Ledger:
             charged[unit] = new
             if closing:
                 returned[unit] = after
-        return Settlement(hold.account, _positive(charged), _positive(returned), tuple(overruns))
+        return Settlement(hold.account, positive(charged), positive(returned), tuple(overruns))
 
     def _account(self, account: str) -> _Account:
         node = self._accounts.get(account)
@@ -426,7 +443,7 @@ class Ledger:
 
     def _admit(self, amounts: Amounts) -> None:
         """Amounts that this ledger can hold: whole, bounded, and of no more units than it has room for."""
-        _check_amounts(amounts)
+        check_amounts(amounts)
         if not self._units.issuperset(amounts):
             units = self._units.union(amounts)
             if len(units) > UNITS_MAX:
@@ -442,7 +459,7 @@ def _check_path(account: str) -> None:
         )
 
 
-def _check_amounts(amounts: Amounts) -> None:
+def check_amounts(amounts: Amounts) -> None:
     for unit, amount in amounts.items():
         if not isinstance(amount, int) or isinstance(amount, bool) or not 0 <= amount <= AMOUNT_MAX:
             raise UsageError(
@@ -450,12 +467,12 @@ def _check_amounts(amounts: Amounts) -> None:
             )
 
 
-def _add(total: dict[str, int], amounts: Amounts) -> None:
+def add(total: dict[str, int], amounts: Amounts) -> None:
     for unit, amount in amounts.items():
         total[unit] = total.get(unit, 0) + amount
 
 
-def _positive(amounts: Amounts) -> dict[str, int]:
+def positive(amounts: Amounts) -> dict[str, int]:
     return {unit: amount for unit, amount in amounts.items() if amount}
 
 
@@ -483,254 +500,4 @@ def _exceeded(account: str, node: _Account, unit: str, wanted: int) -> BudgetExc
         spent=spent,
         reserved=reserved,
         wanted=wanted,
-    )
-
-
-# The drawing side
-
-
-class BudgetNotDrawn(BudgetExceeded):
-    """Not a verdict: the purse must be filled first. Serve its `want`, then ask the guard again."""
-
-    code = "refused.budget_not_drawn"
-    retryable = True
-    default_hint = "the cell draws from the account, then tries again"
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """What a purse asks of the ledger: take note of what I have spent, then grant me this."""
-
-    account: str
-    holder: str
-    spent: Amounts
-    wanted: Amounts
-    at_least: Amounts
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """The ledger's answer: the purse's reservation as it stands, and why it was not enlarged, if so."""
-
-    reservation: Reservation
-    refusal: BudgetExceeded | None
-
-
-@dataclass(frozen=True, slots=True)
-class GiveBack:
-    """What a purse says when it closes, for `Ledger.settle`: this is all I have spent."""
-
-    reservation: str
-    spent: Amounts
-
-
-class Purse:
-    """A drawer's share of one account: spends at once and locally, and knows what to draw next.
-
-        EMPTY ──want, served──► OPEN ──want, served──► OPEN ──give_back──► CLOSING ──gave_back──► EMPTY
-
-    `want` is None while a draw is under way: one at a time. If its answer is lost, `not_served` allows the
-    next; the ledger enlarges the reservation that this holder already has and answers with totals: nothing is
-    counted twice and nothing leaks. While CLOSING it spends nothing, and a `give_back` that nobody has
-    acknowledged is repeated word for word. `holder` names one life of one drawer: when it ends untidily, the
-    ledger's `lost(holder)` takes all that its purses held as spent.
-    """
-
-    __slots__ = (
-        "_asked",
-        "_chunks",
-        "_closing",
-        "_drawing",
-        "_dry",
-        "_granted",
-        "_reported",
-        "_reservation",
-        "_spent",
-        "account",
-        "holder",
-    )
-
-    def __init__(self, account: str, holder: str, chunks: Amounts = CHUNKS) -> None:
-        if not holder:
-            raise UsageError(
-                "a purse needs a holder", hint="the address and incarnation of the cell that spends"
-            )
-        self.account = account
-        self.holder = holder
-        self._chunks = chunks
-        self._empty()
-
-    def _empty(self) -> None:
-        self._reservation = ""
-        self._asked = self._drawing = self._closing = False
-        self._granted: dict[str, int] = {}
-        self._spent: dict[str, int] = {}
-        self._reported: dict[str, int] = {}
-        self._dry: set[str] = set()  # Units of which the ledger had nothing to spare; asked for only on need.
-
-    @property
-    def idle(self) -> bool:
-        """Nothing drawn, nothing spent, nothing under way: it may be forgotten."""
-        return not (self._asked or self._spent)
-
-    def left(self, unit: str) -> int:
-        """What may be spent without asking; below 0 after a charge above it."""
-        return self._granted.get(unit, 0) - self._spent.get(unit, 0)
-
-    def covers(self, amounts: Amounts) -> bool:
-        return not self._closing and all(self.left(unit) >= amount for unit, amount in amounts.items())
-
-    def spend(self, amounts: Amounts) -> BudgetNotDrawn | None:
-        """All of it, or nothing and the reason."""
-        if not self.covers(amounts):
-            return not_drawn(self.account, amounts)
-        _add(self._spent, amounts)
-        return None
-
-    def unspend(self, amounts: Amounts) -> None:
-        """Undo a `spend` whose cause did not happen, in the same step: what has been reported stays spent."""
-        for unit, amount in amounts.items():
-            if self._spent.get(unit, 0) - amount < self._reported.get(unit, 0):
-                raise UsageError(f"{amount} {unit} of {self.account} were not spent since the last report")
-        for unit, amount in amounts.items():
-            self._spent[unit] -= amount
-
-    def charge(self, amounts: Amounts) -> None:
-        """What something turned out to cost. Never refused: above its limit the ledger records an overrun."""
-        _check_amounts(amounts)
-        _add(self._spent, amounts)
-
-    def want(self, need: Amounts | None = None) -> Draw | None:
-        """What to draw to cover `need` and have a chunk in hand. None: nothing, or a draw is under way."""
-        if self._drawing or self._closing:
-            return None
-        need = need or {}
-        wanted, at_least = {}, {}
-        for unit in dict.fromkeys((*need, *self._granted, *self._spent)):
-            left = max(0, self.left(unit))
-            chunk = self._chunks.get(unit) or CHUNK_OF_NEED * need.get(unit, 0)
-            short = max(0, need.get(unit, 0) - left)
-            if short or (left * LOW_WATER < chunk and unit not in self._dry):
-                wanted[unit], at_least[unit] = short + chunk, short
-        # The ledger may not know of this purse: what it spent, or what an answer that was lost has granted.
-        unheard = not self._reservation and bool(self._asked or self._spent)
-        if not wanted and not unheard:
-            return None
-        self._asked = self._drawing = True
-        self._reported = dict(self._spent)
-        return Draw(self.account, self.holder, dict(self._spent), wanted, at_least)
-
-    def served(self, drawn: Drawn) -> BudgetExceeded | None:
-        """Take the ledger's answer; returns its refusal, if any. The same answer twice is as once."""
-        self._drawing = False
-        self._reservation = drawn.reservation.id
-        for unit, amount in drawn.reservation.amounts.items():
-            (self._dry.discard if amount > self._granted.get(unit, 0) else self._dry.add)(unit)
-            self._granted[unit] = amount
-        for (
-            unit,
-            amount,
-        ) in drawn.reservation.spent.items():  # Known there and not here: never spend that again.
-            self._spent[unit] = max(self._spent.get(unit, 0), amount)
-        return drawn.refusal
-
-    def not_served(self) -> None:
-        """The answer was lost, or the ledger could not be asked."""
-        self._drawing = False
-
-    def give_back(self) -> GiveBack | None:
-        """Close: what to settle at the ledger. None: nothing to close, or `want` must be served first."""
-        if self._drawing or not self._reservation:
-            return None
-        if not self._closing:
-            self._closing = True
-            self._reported = dict(self._spent)
-        return GiveBack(self._reservation, dict(self._reported))
-
-    def gave_back(self) -> None:
-        """The ledger has settled, or knows no such reservation because it had settled before."""
-        late = {unit: amount - self._reported.get(unit, 0) for unit, amount in self._spent.items()}
-        self._empty()
-        _add(self._spent, _positive(late))  # Charged while closing: the next reservation's first spending.
-
-
-class Purses:
-    """The purses of one cell, by account."""
-
-    def __init__(self, holder: str, chunks: Amounts = CHUNKS) -> None:
-        self._holder = holder
-        self._chunks = chunks
-        self._purses: dict[str, Purse] = {}
-
-    def __len__(self) -> int:
-        return len(self._purses)
-
-    def __iter__(self) -> Iterator[Purse]:
-        return iter(self._purses.values())
-
-    def of(self, account: str) -> Purse:
-        purse = self._purses.get(account)
-        if purse is None:
-            if len(self._purses) >= PURSES_MAX:
-                self.forget_idle()
-            if len(self._purses) >= PURSES_MAX:
-                raise UsageError(f"this cell spends from {PURSES_MAX} accounts", hint="give idle purses back")
-            purse = self._purses[account] = Purse(account, self._holder, self._chunks)
-        return purse
-
-    def find(self, account: str) -> Purse | None:
-        return self._purses.get(account)
-
-    def forget_idle(self) -> None:
-        self._purses = {account: purse for account, purse in self._purses.items() if not purse.idle}
-
-
-class Paid(Protocol):
-    """What the check reads of an envelope."""
-
-    @property
-    def budget(self) -> str: ...
-
-
-class BudgetCheck:
-    """The budget as a permit of the guard: every message that names an account costs it `cost`.
-
-    A purse that is not filled answers `BudgetNotDrawn`: the cell serves `purses.of(account).want(cost)` at
-    the ledger and asks the guard again; if the ledger refuses, its `BudgetExceeded` is the answer. A message
-    that was sent stays paid, however it ends; what its turn costs besides (tokens, money) is charged to the
-    purse by the agent's context.
-    """
-
-    name = "budget"
-
-    def __init__(self, purses: Purses, cost: Amounts = MESSAGE_COST) -> None:
-        _check_amounts(cost)
-        self.purses = purses
-        self.cost = dict(cost)
-
-    def peek(self, envelope: Paid, now: float) -> AIPError | None:
-        if not envelope.budget:
-            return None
-        purse = self.purses.find(envelope.budget)
-        return (
-            None if purse is not None and purse.covers(self.cost) else not_drawn(envelope.budget, self.cost)
-        )
-
-    def take(self, envelope: Paid, now: float) -> AIPError | None:
-        if not envelope.budget:
-            return None
-        purse = self.purses.find(envelope.budget)
-        return purse.spend(self.cost) if purse is not None else not_drawn(envelope.budget, self.cost)
-
-    def give_back(self, envelope: Paid, now: float) -> None:
-        if envelope.budget:
-            self.purses.of(envelope.budget).unspend(self.cost)
-
-    def settle(self, envelope: Paid, now: float, duration_s: float, error: AIPError | None) -> None:
-        """Nothing: a message that was sent is spent."""
-
-
-def not_drawn(account: str, amounts: Amounts) -> BudgetNotDrawn:
-    return BudgetNotDrawn(
-        f"the purse of {account} must be filled first", account=account, needed=dict(amounts)
     )

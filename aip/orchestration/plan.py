@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from .expression import Template
+from .template import Template
 
 
 class When(StrEnum):
@@ -115,7 +115,9 @@ class TaskSpec:
     agent: str | None  # None for a gate, and for a capability that the registry resolves.
     capability: str | None
     arguments: Template
-    needs: tuple[str, ...]  # As written plus implied by references, in order of first mention, without repeats.
+    needs: tuple[
+        str, ...
+    ]  # As written plus implied by references, in order of first mention, without repeats.
     for_each: Template | None
     condition: Template | None  # `if`
     when: When

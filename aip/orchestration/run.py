@@ -14,7 +14,7 @@ Guarantees
 - Fencing: a report counts only under the lease of an attempt in flight. Late, repeated and given-up ones change nothing.
 - One terminal state for a task and generation; failure releases nothing unless `when` says so.
 - At most `limits.concurrency` attempts in flight; nothing starts that the budget has no room for.
-- A crash of the platform costs no attempt: the lease is void, the attempt keeps its number and its idempotency key.
+- A crash of the platform costs no attempt: the lease is void, the attempt keeps its number, its idempotency key, its agent.
 - Equal journals give equal states; no user code, clock or random draw takes part in a replay.
 
 Not guaranteed
@@ -26,7 +26,7 @@ Not guaranteed
     Succeeded, Failed     the unit ends, or waits for its retry (retry.py)
     AgentLost             every attempt at that agent fails with undelivered.agent_lost
     Tick                  what is due: timeouts, deadlines, retries, gates that expire, the end of a cancellation's grace
-    Decide                the gate's task succeeds or fails with gate.denied
+    Decide                the gate's task succeeds or fails with gate.denied; refused from anybody but its approvers
     Pause / Resume        nothing new starts / it does again; attempts in flight are left alone
     Cancel                attempts in flight are told; after `CANCEL_GRACE_S` they are fenced; the run is CANCELLED
     Kill                  the same without grace; the run is KILLED
@@ -50,6 +50,7 @@ from ..errors import (
     Cancelled,
     Corrupt,
     DeadlineExceeded,
+    Denied,
     ErrorRecord,
     InvalidPayload,
     Killed,
@@ -66,7 +67,8 @@ from .artifact import ArtifactRef
 from .budget import AMOUNT_MAX, UNITS_MAX
 from .plan import OnExceeded, Plan
 from .retry import again_at_s
-from .run_flow import CANCEL_GRACE_S, Flow, doomed
+from .run_end import CANCEL_GRACE_S
+from .run_flow import Flow
 from .run_lifecycle import RunState
 from .run_scope import Load
 from .run_step import located
@@ -159,8 +161,8 @@ class RunMachine(Flow):
     def _on_succeeded(self, report: inp.Succeeded) -> None:
         attempt = self._live(report)
         if attempt is None:
-            if isinstance(report.value, ArtifactRef) and report.value not in self.run.refs:
-                self._command(cmd.CollectArtifacts((report.value,)))
+            if isinstance(report.value, ArtifactRef):
+                self._unneeded.add(report.value)
             return
         try:
             value = self._inline(report.value)
@@ -196,7 +198,7 @@ class RunMachine(Flow):
         task, again, counted = attempt.task, None, True
         # The plan's account ran dry while the agent worked; a task with a budget of its own has used up that one.
         dry = error.code == BudgetExceeded.code and not task.spec.budget
-        if not final and self.run.ending is None and not doomed(task):
+        if not final and self.run.ending is None and not task.doomed:
             if dry and self.plan.limits.on_exceeded is OnExceeded.PAUSE:
                 again, counted = self._now_s, False
             else:
@@ -223,12 +225,13 @@ class RunMachine(Flow):
         return value
 
     def _spent(self, spent: Mapping[str, int]) -> dict[str, int]:
-        """What the ledger can count of a report that comes from an agent: whole positive amounts of a bounded set of units."""
+        """What the ledger can count of a report that comes from an agent: positive amounts, bounded in sum and in units."""
         room = UNITS_MAX - len({*self.run.spent, *self.plan.limits.budget})
         counted: dict[str, int] = {}
         for unit, amount in spent.items():
             known = unit in self.run.spent or unit in self.plan.limits.budget
-            if 0 < amount <= AMOUNT_MAX and (known or room > 0):
+            amount = min(amount, AMOUNT_MAX - self.run.spent.get(unit, 0))
+            if amount > 0 and (known or room > 0):
                 counted[unit] = amount
                 room -= not known
         return counted
@@ -313,6 +316,15 @@ class RunMachine(Flow):
             raise UsageError(f"a gate is decided with approve or deny, not {act.decision!r}")
         if task.state is not TaskState.WAITING or task.gate is None or task.gate.decision is not None:
             raise UsageError(f"{act.task} waits for no decision; it is {task.state}")
+        assert task.spec.gate is not None
+        approvers = task.spec.gate.approvers
+        if approvers and act.by not in approvers:
+            raise Denied(
+                f"{act.by} is not among those who may decide {act.task}",
+                hint=f"it waits for {', '.join(approvers)}",
+                task=act.task,
+                approvers=list(approvers),
+            )
         self._decide(task, act.decision, act.by, act.note)
 
     def _decide(self, task: TaskRun, decision: str, by: str, note: str) -> None:
@@ -371,8 +383,7 @@ class RunMachine(Flow):
                 self._command(cmd.CancelAttempt(attempt.id, attempt.lease, "retried by a person"))
         held = set(self.run.refs)
         self._emit(ev.RunRetried(self._now_s, act.task, act.by))
-        if dropped := held - set(self.run.refs):
-            self._command(cmd.CollectArtifacts(tuple(sorted(dropped, key=lambda ref: ref.sha256))))
+        self._unneeded.update(held)
         for one in again:
             self._scopes.forget(one)
             self._due.pop(one.number, None)

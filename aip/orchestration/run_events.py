@@ -10,8 +10,9 @@ those (a retry's time, a gate's expiry, the size of a fan-out) is in the event t
     unit        UnitFailed                     it failed before an attempt could be made of it (its arguments, say)
     attempt     AttemptStarted AttemptSucceeded AttemptFailed AttemptFenced
 
-A *unit* is one piece of a task: the only one (0) of a plain task, an item of a `for_each`, a voter of a vote. An attempt is
-named by its *lease*, a number that only grows within a run: a result under any other lease is stale.
+A *unit* is one piece of a task: the only one (0) of a plain task, an item of a `for_each`, a voter of a vote, a voter on one item
+where there are both (`run_ballots`). `MapExpanded` counts items, `TaskReady` units. An attempt is named by its *lease*, a number
+that only grows within a run: a result under any other lease is stale.
 
 Not here: payloads. A result above `Limits.inline_bytes_max` is an `ArtifactRef`; arguments are only a hash, since they are
 computed again from recorded outputs. Evaluated gate questions are cut to the same limit.
@@ -115,8 +116,12 @@ class GateDecided(Event, frozen=True, array_like=True, tag="gate_decided"):
 
 
 class VoteTallied(Event, frozen=True, array_like=True, tag="vote_tallied"):
+    """All voters on one item have ended. `error` is why there is no decision; a vote without `for_each` has one item, 0."""
+
     task: str
     tally: Tally
+    item: int = 0
+    error: ErrorRecord | None = None
 
 
 class TaskEnded(Event, frozen=True, array_like=True, tag="task_ended"):

@@ -1,4 +1,4 @@
-"""What follows from the state of a run: release, start, count, end. The lower half of the machine in `run.py`.
+"""What follows from the state of a run: release, start, count. The middle of the machine, between `run.py` and `run_end.py`.
 
 Nothing here looks at an input or needs to know one. `_conclude` settles every task whose state may have consequences, starts
 what may start, and repeats until nothing follows any more; so the same state always comes to the same place, by whichever road
@@ -13,21 +13,19 @@ from typing import Any
 
 import msgspec
 
-from ..errors import AIPError, BudgetExceeded, Corrupt, ErrorRecord, InvalidPayload, Refused, to_record
-from ..runtime import codec
+from ..errors import AIPError, BudgetExceeded, Corrupt, InvalidPayload, Refused, to_record
 from ..runtime.task import TaskState
 from . import run_commands as cmd
 from . import run_events as ev
 from . import vote
-from .artifact import ArtifactRef
 from .budget import account_of
 from .plan import OnExceeded
+from .run_ballots import item_of, voter_of, voters_of
+from .run_end import Ending
 from .run_lifecycle import RunState
-from .run_step import Stepper
+from .run_step import located_item
 from .run_task import DELAYED, TaskRun, agent_of
 from .schedule import Release, release
-
-CANCEL_GRACE_S = 10.0  # Long enough to put things away, short enough that a person waits for it.
 
 _arguments_encoder = msgspec.msgpack.Encoder(order="deterministic")
 
@@ -36,7 +34,7 @@ class GateDenied(Refused):
     code = "gate.denied"
 
 
-class Flow(Stepper):
+class Flow(Ending):
     """Draws the consequences."""
 
     def _conclude(self) -> cmd.Step:
@@ -48,6 +46,7 @@ class Flow(Stepper):
             if not self._unsettled:
                 break
         self._judge()
+        self._collect()
         if self._wanted_timer_at_s < self._timer_at_s:
             self._timer_at_s = self._wanted_timer_at_s
             self._command(cmd.SetTimer(self._timer_at_s))
@@ -77,8 +76,13 @@ class Flow(Stepper):
             self._release(task)
         elif task.spec.gate is not None:
             self._settle_gate(task)
-        elif task.units is not None and not task.units.running:
-            if task.units.ended or doomed(task):
+        else:
+            self._settle_units(task)
+
+    def _settle_units(self, task: TaskRun) -> None:
+        self._count_votes(task)
+        if task.units is not None and not task.units.running:
+            if task.units.ended or task.doomed:
                 self._complete(task)
             elif self.run.ending:
                 self._end(task, TaskState.CANCELLED)
@@ -122,53 +126,37 @@ class Flow(Stepper):
         if spec.for_each is not None:
             self._emit(ev.MapExpanded(self._now_s, task.name, len(self._scopes.items(task))))
         else:
-            units = 0 if spec.gate else len(spec.vote.voters) if spec.vote else 1
+            units = 0 if spec.gate else voters_of(spec)
             self._emit(ev.TaskReady(self._now_s, task.name, units))
         self._settle(task)
 
-    def _skip(self, task: TaskRun, reason: str) -> None:
-        self._emit(ev.TaskSkipped(self._now_s, task.name, reason))
-        self._ended(task)
-
-    def _end(self, task: TaskRun, state: TaskState, error: ErrorRecord | None = None) -> None:
-        self._emit(ev.TaskEnded(self._now_s, task.name, state, error))
-        self._ended(task)
-
-    def _ended(self, task: TaskRun) -> None:
-        self._scopes.forget(task)
-        self._due.pop(task.number, None)
-        self._unsettled.extend(task.dependants)
-        if self._short:
-            for waiting in self._short:
-                self._ready.push(waiting.number)
-            self._short.clear()
-
     def _complete(self, task: TaskRun) -> None:
         """No unit of the task runs, and none will: its end follows from them."""
-        assert task.units is not None
-        if task.spec.vote is not None:
-            self._count_votes(task)
-        elif task.units.failed:
-            self._end(task, TaskState.FAILED, task.units.first_error)
+        if task.doomed:
+            self._end(task, TaskState.FAILED, task.first_error)
         else:
             self._end(task, TaskState.SUCCEEDED)
 
     def _count_votes(self, task: TaskRun) -> None:
+        """State the tally of each item whose voters have all ended, in the items' order."""
+        if task.ballots is not None:
+            for item in sorted(task.ballots.complete):
+                self._count(task, item)
+
+    def _count(self, task: TaskRun, item: int) -> None:
         ballots = task.spec.vote
         assert ballots is not None
+        result = vote.NOTHING_COUNTED
+        problem: AIPError | None
         try:
-            if task.tally is None:
-                self._emit(
-                    ev.VoteTallied(self._now_s, task.name, vote.tally(self._scopes.answers(task), ballots))
-                )
-            assert task.tally is not None
-            problem = vote.problem(task.tally, ballots)
-        except AIPError as error:  # An answer that cannot be read back.
-            problem = error
-        if problem is None:
-            self._end(task, TaskState.SUCCEEDED)
-        else:
-            self._end(task, TaskState.FAILED, self._record(task, problem))
+            result = vote.tally(self._scopes.answers(task, item), ballots)
+            problem = vote.problem(result, ballots)
+        except (
+            AIPError
+        ) as unreadable:  # An answer that cannot be read back is no vote, and no abstention either.
+            problem = unreadable
+        error = None if problem is None else located_item(task, item, to_record(problem))
+        self._emit(ev.VoteTallied(self._now_s, task.name, result, item, error))
 
     def _settle_gate(self, task: TaskRun) -> None:
         gate = task.gate
@@ -227,7 +215,7 @@ class Flow(Stepper):
     def _next_unit(self, task: TaskRun) -> int | None:
         """The next unit to start: one whose retry is due, else the next that never started."""
         units = task.units
-        if task.state.terminal or units is None or doomed(task):
+        if task.state.terminal or units is None or task.doomed:
             return None
         due = self._due.get(task.number)
         while due:
@@ -300,8 +288,8 @@ class Flow(Stepper):
                 hint="pass a reference instead of the value",
             )
         digest = hashlib.sha256(data).digest()
-        before = self.run.fenced_arguments.get((task.number, unit))
-        if before is not None and before != digest:
+        before = self.run.fenced.get((task.number, unit))
+        if before is not None and before.arguments_sha256 != digest:
             raise Corrupt(f"after the crash task {task.name} would be given other arguments than before it")
         return digest
 
@@ -310,8 +298,16 @@ class Flow(Stepper):
         spec = self.plan.agents.get(agent or "")
         if spec is None or agent is None:
             return 0
+        before = self.run.fenced.get((task.number, unit))
+        if before is not None:
+            # It may still be at work there; and that agent alone has the record of the effects it has begun.
+            return before.replica
         if task.spec.vote is not None:
-            return task.spec.vote.voters[:unit].count(agent) % spec.replicas_max
+            voters, voter = task.spec.vote.voters, voter_of(task.spec, unit)
+            siblings = voters.count(agent)
+            if siblings > 1 or task.spec.for_each is None:
+                # As many replicas in a row as the agent has votes: no two of one item meet at the same replica.
+                return (item_of(task.spec, unit) * siblings + voters[:voter].count(agent)) % spec.replicas_max
         loads = self.run.replica_loads.get(agent, [])
         free = loads.index(min(loads)) if loads else 0
         if loads and loads[free] and len(loads) < spec.replicas_max:
@@ -355,68 +351,6 @@ class Flow(Stepper):
             self._ready.push(task.number)
         else:
             self._alarm(until_s, task, unit)
-
-    # The end
-
-    def _end_run(
-        self,
-        state: RunState,
-        error: AIPError,
-        by: str,
-        *,
-        reach_running: bool,
-        grace_s: float = CANCEL_GRACE_S,
-    ) -> None:
-        """Nothing new starts. What runs is told to stop, or left to finish; everything else is cancelled."""
-        until_s = self._now_s + (grace_s if reach_running else 0.0)
-        self._emit(ev.RunEnding(self._now_s, state, to_record(error), by, reach_running, until_s))
-        if reach_running:
-            for attempt in self.run.in_flight.values():
-                self._command(cmd.CancelAttempt(attempt.id, attempt.lease, error.message))
-            if grace_s:
-                self._want_timer(until_s)
-            else:
-                self._fence_all(to_record(error))
-        self._unsettled.extend(task for task in self.run.order if not task.state.terminal)
-
-    def _fence_all(self, error: ErrorRecord) -> None:
-        for attempt in list(self.run.in_flight.values()):
-            self._emit(ev.AttemptFenced(self._now_s, attempt.lease))
-            self._unsettled.append(attempt.task)
-
-    def _finish(self) -> None:
-        state, error = self._verdict()
-        outputs, value, data = None, None, b""
-        if state is RunState.SUCCEEDED:
-            try:
-                outputs, value, data = self._outputs()
-            except AIPError as failed:
-                state, error = RunState.FAILED, to_record(failed)
-        self._emit(ev.RunFinished(self._now_s, state, value, error))
-        self._command(cmd.Finish(state, outputs, value, data, error))
-
-    def _verdict(self) -> tuple[RunState, ErrorRecord | None]:
-        ending = self.run.ending
-        if ending is not None:
-            return ending.state, ending.error
-        failed = [task for task in self.run.order if task.state is TaskState.FAILED]
-        if failed:
-            first = min(failed, key=lambda task: (task.finished_at_s, task.number))
-            return RunState.FAILED, first.error
-        if any(task.state is TaskState.CANCELLED for task in self.run.order):
-            return RunState.CANCELLED, None  # Left over from before a person retried another part.
-        return RunState.SUCCEEDED, None
-
-    def _outputs(self) -> tuple[dict[str, Any], ev.Value, bytes]:
-        outputs = self._scopes.plan_outputs()
-        data = codec.encode(outputs, self._limits)
-        inline = len(data) <= self._limits.inline_bytes_max
-        return outputs, data if inline else ArtifactRef.of(data), data
-
-
-def doomed(task: TaskRun) -> bool:
-    """One failed item fails the task; a voter that fails is a voter without a vote."""
-    return task.units is not None and task.units.failed > 0 and task.spec.vote is None
 
 
 def _left(task: TaskRun) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """What the world tells a run: reports of agents, acts of people, the clock.
 
 A report names the attempt and its lease. It may come twice, late, or from an attempt that the run has given up; the machine
-decides, the sender need not know. Who may pause, decide a gate or cancel is the guard's question and was answered before.
+decides, the sender need not know. Who may pause or cancel, and that a person is who `by` says, is the guard's question and was
+answered before.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class AgentLost(msgspec.Struct, frozen=True):
 
 
 class Decide(msgspec.Struct, frozen=True):
-    """A person's answer to a gate: "approve" or "deny"."""
+    """A person's answer to a gate: "approve" or "deny". Where the gate names approvers, `by` must be one of them."""
 
     task: str
     decision: str

@@ -6,7 +6,7 @@ crash it is built again, value for value.
 
     a task's end                `tasks.NAME.output`; `status` is the end itself
     succeeded                   its result; of a `for_each` the list of results in the items' order (also as `outputs`);
-                                of a vote the tally; of a gate who decided what
+                                of a vote the tally, of a vote on each item the list of tallies; of a gate who decided what
     failed, skipped, cancelled  null
 """
 
@@ -20,10 +20,12 @@ from ..runtime.task import TaskState
 from ..settings import Limits
 from . import vote
 from .artifact import ArtifactRef
-from .expression import Template
+from .plan import Vote
+from .run_ballots import item_of, voters_of
 from .run_events import Value
 from .run_state import Run
 from .run_task import TaskRun
+from .template import Template
 
 IDEMPOTENCY_KEY_CHARS_MAX = (
     512  # Receivers keep keys to recognise repeats; a payload in a key would fill their memory.
@@ -66,7 +68,8 @@ class Scopes:
             base = {**base, "run": {**base["run"], "attempt": attempt}}
         if task.spec.for_each is None:
             return base
-        return {**base, "item": self.items(task)[unit], "index": unit}
+        item = item_of(task.spec, unit)
+        return {**base, "item": self.items(task)[item], "index": item}
 
     def items(self, task: TaskRun) -> list[Any]:
         """What the task maps over. Raises `InvalidPayload` where that is no list, or too long a one."""
@@ -79,9 +82,12 @@ class Scopes:
                     f"for_each of task {task.name} is a {type(value).__name__}, not a list",
                     position=str(task.spec.position),
                 )
-            if len(value) > self._limits.fan_out_max:
+            # The limit bounds units of work; where each item is voted on, each vote is one.
+            items_max = self._limits.fan_out_max // voters_of(task.spec)
+            if len(value) > items_max:
                 raise InvalidPayload(
-                    f"for_each of task {task.name} has {len(value)} items; the limit is {self._limits.fan_out_max}",
+                    f"for_each of task {task.name} has {len(value)} items; the limit is {items_max}"
+                    + (f" with {voters_of(task.spec)} voters" if task.spec.vote else ""),
                     hint="let each item be a slice of the work",
                     position=str(task.spec.position),
                 )
@@ -102,10 +108,26 @@ class Scopes:
             )
         return key
 
-    def answers(self, task: TaskRun) -> list[Any]:
-        """What each voter said; None where one gave no answer."""
+    def results(self, task: TaskRun) -> list[Any]:
+        """What each unit came to; None where one has no result."""
         assert task.units is not None
         return [None if value is None else self.open(value) for value in task.units.values]
+
+    def answers(self, task: TaskRun, item: int) -> list[Any]:
+        """What each voter said about the item; None where one gave no answer."""
+        assert task.units is not None
+        voters = voters_of(task.spec)
+        values = task.units.values[item * voters : (item + 1) * voters]
+        return [None if value is None else self.open(value) for value in values]
+
+    def decisions(self, task: TaskRun, rule: Vote) -> list[dict[str, Any]]:
+        """What the vote on each item came to."""
+        assert task.ballots is not None
+        decisions = []
+        for item, tally in enumerate(task.ballots.tallies):
+            assert tally is not None, f"task {task.name} has succeeded without a tally of item {item}"
+            decisions.append(vote.output(tally, self.answers(task, item), rule))
+        return decisions
 
     def output(self, task: TaskRun) -> Any:
         if task.state is not TaskState.SUCCEEDED:
@@ -116,10 +138,10 @@ class Scopes:
             assert gate is not None
             return {"decision": gate.decision, "by": gate.by, "note": gate.note, "at": gate.decided_at_s}
         if spec.vote is not None:
-            assert task.tally is not None
-            return vote.output(task.tally, self.answers(task), spec.vote)
+            decisions = self.decisions(task, spec.vote)
+            return decisions[0] if spec.for_each is None else decisions
         if spec.for_each is not None:
-            return self.answers(task)
+            return self.results(task)
         assert task.units is not None
         value = task.units.values[0]
         assert value is not None

@@ -17,7 +17,7 @@ machine decides by. Two runs with equal journals are equal (`Run.snapshot`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ..errors import BudgetExceeded, Corrupt, ErrorRecord
 from ..runtime.task import TaskState, allowed
@@ -25,8 +25,16 @@ from . import run_events as ev
 from .artifact import ArtifactRef
 from .budget import Ledger, account_of
 from .plan import Plan
+from .run_ballots import Ballots
 from .run_lifecycle import RUN_TRANSITIONS, RunState
 from .run_task import DELAYED, IDLE, Attempt, GateState, TaskRun, Units, agent_of, earliest
+
+
+class Fenced(NamedTuple):
+    """What the start after a crash must have in common with the one before it."""
+
+    arguments_sha256: bytes
+    replica: int
 
 
 class Run:
@@ -59,9 +67,7 @@ class Run:
         self.spent: dict[str, int] = {}
         self.refs: dict[ArtifactRef, int] = {}
         self.replica_loads: dict[str, list[int]] = {}
-        self.fenced_arguments: dict[
-            tuple[int, int], bytes
-        ] = {}  # Of fenced attempts that are to start again.
+        self.fenced: dict[tuple[int, int], Fenced] = {}  # By task and unit: those that are to start again.
         self.delayed_count = 0
         self.waiting_count = 0
         self.order = [TaskRun(spec, number) for number, spec in enumerate(plan.tasks.values())]
@@ -159,7 +165,7 @@ class Run:
         if task.units:
             self.delayed_count -= len(task.units.delays)
             for unit in task.units.delays:
-                self.fenced_arguments.pop((task.number, unit), None)
+                self.fenced.pop((task.number, unit), None)
             for value in task.units.values:
                 self._drop_ref(value)
         if not task.state.terminal:
@@ -174,12 +180,12 @@ class Run:
     def _ready(self, event: ev.TaskReady) -> None:
         task = self.tasks[event.task]
         self._move_task(task, TaskState.READY, event)
-        task.units = Units(event.units)
+        task.make_units(1 if event.units else 0)  # A gate has none.
 
     def _expanded(self, event: ev.MapExpanded) -> None:
         task = self.tasks[event.task]
         self._move_task(task, TaskState.READY, event)
-        task.units = Units(event.count)
+        task.make_units(event.count)
         if event.count == 0:
             task.started_at_s = event.at_s
             self._move_task(task, TaskState.RUNNING, event)
@@ -206,7 +212,9 @@ class Run:
         task.gate.decided_at_s = event.at_s
 
     def _tallied(self, event: ev.VoteTallied) -> None:
-        self.tasks[event.task].tally = event.tally
+        ballots = self.tasks[event.task].ballots
+        assert ballots is not None
+        ballots.count(event.item, event.tally, event.error)
 
     def _task_ended(self, event: ev.TaskEnded) -> None:
         task = self.tasks[event.task]
@@ -226,7 +234,7 @@ class Run:
         if units is not None and units.delays:
             self.delayed_count -= len(units.delays)
             for unit in units.delays:
-                self.fenced_arguments.pop((task.number, unit), None)
+                self.fenced.pop((task.number, unit), None)
             units.delays.clear()
         self._move_task(task, state, event)
         task.finished_at_s = event.at_s
@@ -263,7 +271,8 @@ class Run:
         was_delayed = event.unit in task.units.delays
         task.units.fail(event.unit, event.error)
         self.delayed_count -= was_delayed
-        self.fenced_arguments.pop((task.number, event.unit), None)
+        self.fenced.pop((task.number, event.unit), None)
+        task.unit_ended(event.unit)
         if task.units.ended and task.state is TaskState.READY:
             self._move_task(task, TaskState.RUNNING, event)  # A vote goes on to its tally without this voter.
 
@@ -278,7 +287,7 @@ class Run:
             self._move_task(task, TaskState.RUNNING, event)
         if units.phases[event.unit] == DELAYED:
             self.delayed_count -= 1
-            self.fenced_arguments.pop((task.number, event.unit), None)
+            self.fenced.pop((task.number, event.unit), None)
         units.start(event.unit)
         self.lease_last = event.lease
         spec = task.spec
@@ -306,6 +315,7 @@ class Run:
         units = attempt.task.units
         assert units is not None
         units.finish(attempt.unit, event.value)
+        attempt.task.unit_ended(attempt.unit)
         if isinstance(event.value, ArtifactRef):
             self.refs[event.value] = self.refs.get(event.value, 0) + 1
         self._rest(attempt.task, event)
@@ -316,6 +326,7 @@ class Run:
         assert units is not None
         if event.again_at_s is None:
             units.fail(attempt.unit, event.error)
+            attempt.task.unit_ended(attempt.unit)
         else:
             units.delay(attempt.unit, event.again_at_s, counted=event.counted)
             self.delayed_count += 1
@@ -327,7 +338,7 @@ class Run:
         assert units is not None
         units.delay(attempt.unit, event.at_s, counted=False)
         self.delayed_count += 1
-        self.fenced_arguments[attempt.task.number, attempt.unit] = attempt.arguments_sha256
+        self.fenced[attempt.task.number, attempt.unit] = Fenced(attempt.arguments_sha256, attempt.replica)
         self._rest(attempt.task, event)
 
     def _report(
@@ -385,9 +396,10 @@ _OPENED = frozenset({"plan", "order", "tasks", "in_flight", "ledger"})
 
 
 def _task_snapshot(task: TaskRun) -> dict[str, Any]:
-    skip = ("spec", "needs", "dependants", "units", "gate")
+    skip = ("spec", "needs", "dependants", "units", "ballots", "gate")
     plain = {name: getattr(task, name) for name in TaskRun.__slots__ if name not in skip}
     plain["units"] = task.units and {name: getattr(task.units, name) for name in Units.__slots__}
+    plain["ballots"] = task.ballots and {name: getattr(task.ballots, name) for name in Ballots.__slots__}
     plain["gate"] = task.gate and {name: getattr(task.gate, name) for name in GateState.__slots__}
     return plain
 

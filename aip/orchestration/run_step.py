@@ -15,12 +15,15 @@ from ..settings import DEFAULT_LIMITS, Limits
 from . import run_commands as cmd
 from . import run_events as ev
 from . import run_inputs as inp
+from .artifact import ArtifactRef
 from .graph import upward_ranks
 from .plan import Plan
+from .run_ballots import item_of, voter_of
 from .run_scope import Load, Scopes
 from .run_state import Run
 from .run_task import TaskRun
 from .schedule import ReadyQueue
+from .vote import voter_name
 
 
 class Stepper:
@@ -51,6 +54,9 @@ class Stepper:
         self._alarms: list[
             tuple[float, int, int, int]
         ] = []  # (when, task, generation, unit); unit -1: the task itself.
+        self._unneeded: set[ArtifactRef] = (
+            set()
+        )  # Let go of in this step; needed again by its end, it may be.
         self._now_s = 0.0
         self._timer_at_s = inf
         self._wanted_timer_at_s = inf
@@ -61,6 +67,12 @@ class Stepper:
             self._now_s, now_s
         )  # A clock that was set back must not make a journal run backwards.
         self._step = cmd.Step()
+        self._unneeded.clear()
+
+    def _collect(self) -> None:
+        """Name what this run no longer needs. Two attempts may come to one and the same content, and one of them counts."""
+        if unneeded := self._unneeded.difference(self.run.refs):
+            self._command(cmd.CollectArtifacts(tuple(sorted(unneeded, key=lambda ref: ref.sha256))))
 
     def _emit(self, event: ev.AnyEvent) -> None:
         self.run.apply(event)
@@ -84,8 +96,16 @@ class Stepper:
 
 
 def located(task: TaskRun, unit: int | None, error: ErrorRecord) -> ErrorRecord:
+    """The error with its place in the plan; in a `for_each` with the item's index, in a vote with the voter."""
+    if unit is not None and task.spec.vote is not None:
+        voter = voter_name(task.spec.vote, voter_of(task.spec, unit))
+        error = msgspec.structs.replace(error, details={"voter": voter, **error.details})
+    return located_item(task, None if unit is None else item_of(task.spec, unit), error)
+
+
+def located_item(task: TaskRun, item: int | None, error: ErrorRecord) -> ErrorRecord:
     """The error with its place in the plan, and in a `for_each` the item's index."""
     details = {"task": task.name, "position": str(task.spec.position), **error.details}
-    if unit is not None and task.spec.for_each is not None:
-        details.setdefault("index", unit)
+    if item is not None and task.spec.for_each is not None:
+        details.setdefault("index", item)
     return msgspec.structs.replace(error, details=details)

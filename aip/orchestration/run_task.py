@@ -1,4 +1,4 @@
-"""A task of a run: its units in slots, its gate, its counts of dependencies, its attempts in flight.
+"""A task of a run: its units in slots, its ballots, its gate, its counts of dependencies, its attempts in flight.
 
 Plain data with the arithmetic that keeps it consistent; `run_state.Run` moves it, event by event.
 
@@ -20,7 +20,7 @@ from ..errors import ErrorRecord
 from ..runtime.task import TaskState
 from . import run_events as ev
 from .plan import TaskSpec
-from .vote import Tally
+from .run_ballots import Ballots, voter_of, voters_of
 
 IDLE, ACTIVE, DELAYED, DONE, FAILED = range(5)
 """Phases of a unit. DELAYED: it may start again at a known time."""
@@ -111,6 +111,7 @@ class TaskRun:
     """One task of one run, in its present generation."""
 
     __slots__ = (
+        "ballots",
         "deadline_at_s",
         "dependants",
         "error",
@@ -130,7 +131,6 @@ class TaskRun:
         "spent",
         "started_at_s",
         "state",
-        "tally",
         "units",
         "worked_s",
     )
@@ -148,8 +148,8 @@ class TaskRun:
         self.generation += 1
         self.state = TaskState.PENDING
         self.units: Units | None = None
+        self.ballots: Ballots | None = None  # Where the task is voted on.
         self.gate: GateState | None = None
-        self.tally: Tally | None = None
         self.error: ErrorRecord | None = None
         self.skip_reason = ""
         self.started_at_s: float | None = None
@@ -159,6 +159,30 @@ class TaskRun:
         self.spent: dict[str, int] = {}
         self.reservation = ""  # In the run's ledger; empty where the task has no budget of its own.
         self.count_needs()
+
+    def make_units(self, items: int) -> None:
+        """One unit for each item; of a vote, one for each item and voter."""
+        voters = voters_of(self.spec)
+        self.units = Units(items * voters)
+        if self.spec.vote is not None:
+            self.ballots = Ballots(items, voters)
+
+    def unit_ended(self, unit: int) -> None:
+        if self.ballots is not None:
+            self.ballots.voter_ended(unit)
+
+    @property
+    def doomed(self) -> bool:
+        """Nothing can save it. One failed item fails the task; a voter that fails is a voter without a vote."""
+        if self.ballots is not None:
+            return self.ballots.undecided > 0
+        return self.units is not None and self.units.failed > 0
+
+    @property
+    def first_error(self) -> ErrorRecord | None:
+        """Of what has doomed it."""
+        made_of = self.ballots or self.units
+        return made_of.first_error if made_of is not None else None
 
     def count_needs(self) -> None:
         self.open_needs = self.ok_needs = self.failed_needs = self.skipped_needs = 0
@@ -226,7 +250,7 @@ class Attempt:
 
 
 def agent_of(spec: TaskSpec, unit: int) -> str | None:
-    return spec.vote.voters[unit] if spec.vote else spec.agent
+    return spec.vote.voters[voter_of(spec, unit)] if spec.vote else spec.agent
 
 
 def earliest(*times: float | None) -> float | None:

@@ -12,10 +12,14 @@ from typing import Any
 from ..errors import ErrorRecord
 from ..runtime.task import TaskState
 from . import graph, vote
+from .plan import TaskSpec, Vote
 from .run import RunMachine
+from .run_ballots import Ballots
 from .run_lifecycle import RunState
 from .run_state import Run
-from .run_task import TaskRun
+from .run_task import TaskRun, Units
+
+DECISIONS_SHOWN_MAX = 20  # A vote among more answers than that is no summary.
 
 
 def view(machine: RunMachine) -> dict[str, Any]:
@@ -81,19 +85,9 @@ def _task(task: TaskRun, machine: RunMachine) -> dict[str, Any]:
     if task.skip_reason:
         shown["skipped_because"] = task.skip_reason
     if units is not None and (task.spec.for_each or task.spec.vote):
-        shown["items"] = {
-            "total": units.count,
-            "done": units.done,
-            "failed": units.failed,
-            "running": units.running,
-            "waiting_for_retry": len(units.delays),
-        }
-    if task.tally is not None and task.spec.vote is not None:
-        shown["vote"] = {
-            "decision": task.tally.decision,
-            "counts": task.tally.counts,
-            "voters": list(vote.voter_names(task.spec.vote)),
-        }
+        shown["items"] = _items(task, units, machine.run)
+    if task.spec.vote is not None and task.ballots is not None:
+        shown |= _votes(task.spec, task.ballots, task.spec.vote)
     if task.gate is not None and task.gate.decision is not None:
         shown["gate"] = {"decision": task.gate.decision, "by": task.gate.by, "note": task.gate.note}
     if progress is not None:
@@ -101,6 +95,47 @@ def _task(task: TaskRun, machine: RunMachine) -> dict[str, Any]:
     if task.spent:
         shown["spent"] = dict(task.spent)
     return shown
+
+
+def _items(task: TaskRun, units: Units, run: Run) -> dict[str, int]:
+    """How far the units are; where each item is voted on, how far the items are."""
+    shown = {
+        "total": units.count,
+        "done": units.done,
+        "failed": units.failed,
+        "running": units.running,
+        "waiting_for_retry": len(units.delays),
+    }
+    if task.ballots is not None and task.spec.for_each is not None:
+        flying = {one.unit // task.ballots.voters for one in run.in_flight.values() if one.task is task}
+        delayed = {unit // task.ballots.voters for unit in units.delays}
+        shown |= {
+            "total": len(task.ballots.tallies),
+            "done": task.ballots.decided,
+            "failed": task.ballots.undecided,
+            "running": len(flying),
+            "waiting_for_retry": len(delayed - flying),
+        }
+    return shown
+
+
+def _votes(spec: TaskSpec, ballots: Ballots, rule: Vote) -> dict[str, Any]:
+    """`vote`: the one tally. Of a `for_each`, `votes`: how many items came to each decision."""
+    voters = list(vote.voter_names(rule))
+    if spec.for_each is None:
+        tally = ballots.tallies[0]
+        if tally is None:
+            return {}
+        return {"vote": {"decision": tally.decision, "counts": tally.counts, "voters": voters}}
+    shown = ballots.decisions.most_common(DECISIONS_SHOWN_MAX)
+    return {
+        "votes": {
+            "decisions": dict(shown),
+            "others": ballots.decided - sum(count for _, count in shown),
+            "undecided": ballots.undecided,
+            "voters": voters,
+        }
+    }
 
 
 def _gate(task: TaskRun) -> dict[str, Any]:

@@ -15,6 +15,7 @@ aip/consensus.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,9 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
     valid: int
 
 
+NOTHING_COUNTED = Tally(None, {}, 0)
+
+
 def ballot(answer: Any) -> str | bool | None:
     """The vote in one voter's answer, or None where it is not a valid one."""
     vote = answer.get("vote") if isinstance(answer, dict) else None
@@ -59,7 +63,7 @@ def tally(answers: Sequence[Any], vote: Vote) -> Tally:
     for answer in answers:
         choice = ballot(answer)
         if choice is not None:
-            key = _key(choice)
+            key = word(choice)
             counts[key] = counts.get(key, 0) + 1
             # A boolean stays one, also where another voter wrote the same as a word.
             if isinstance(choice, bool) or key not in originals:
@@ -89,13 +93,17 @@ def problem(result: Tally, vote: Vote) -> AIPError | None:
 
 def voter_names(vote: Vote) -> tuple[str, ...]:
     """One name for each voter: the agent's, and `agent/0`, `agent/1`, … where one agent's replicas vote."""
-    seen: dict[str, int] = {}
+    times, seen = Counter(vote.voters), Counter[str]()
     names = []
     for agent in vote.voters:
-        ordinal = seen.get(agent, 0)
-        seen[agent] = ordinal + 1
-        names.append(f"{agent}/{ordinal}" if vote.voters.count(agent) > 1 else agent)
+        names.append(f"{agent}/{seen[agent]}" if times[agent] > 1 else agent)
+        seen[agent] += 1
     return tuple(names)
+
+
+def voter_name(vote: Vote, voter: int) -> str:
+    agent = vote.voters[voter]
+    return f"{agent}/{vote.voters[:voter].count(agent)}" if vote.voters.count(agent) > 1 else agent
 
 
 def output(result: Tally, answers: Sequence[Any], vote: Vote) -> dict[str, Any]:
@@ -107,5 +115,6 @@ def output(result: Tally, answers: Sequence[Any], vote: Vote) -> dict[str, Any]:
     return {"decision": result.decision, "votes": votes, "counts": result.counts, "quorum": vote.quorum}
 
 
-def _key(choice: str | bool) -> str:
+def word(choice: str | bool) -> str:
+    """A vote as it stands in counts."""
     return ("true" if choice else "false") if isinstance(choice, bool) else choice

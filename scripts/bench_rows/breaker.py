@@ -13,9 +13,11 @@ from timeit import Timer
 from typing import Any
 
 from aip.errors import BudgetExceeded
-from aip.orchestration.breaker import BreakerCheck, BreakerConfig, Breakers, CircuitBreaker
-from aip.orchestration.budget import Ledger, Purse
+from aip.orchestration.breaker import BreakerConfig, CircuitBreaker
+from aip.orchestration.breaker_check import BreakerCheck, Breakers
+from aip.orchestration.budget import Ledger
 from aip.orchestration.bulkhead import BulkheadCheck
+from aip.orchestration.purse import Purse
 from aip.runtime.envelope import Envelope, Kind
 
 REPEATS = 15

@@ -14,7 +14,6 @@ from typing import Any
 from aip.orchestration import run_commands as cmd
 from aip.orchestration import run_events as ev
 from aip.orchestration import run_inputs as inp
-from aip.orchestration.expression import Template
 from aip.orchestration.plan import (
     AgentSpec,
     Isolation,
@@ -27,6 +26,7 @@ from aip.orchestration.plan import (
     When,
 )
 from aip.orchestration.run import RunMachine
+from aip.orchestration.template import Template
 from aip.runtime import codec
 
 HERE = Position("plan.yaml", 1, 1)

@@ -10,7 +10,6 @@ from aip.errors import ErrorRecord
 from aip.orchestration import run_commands as cmd
 from aip.orchestration import run_events as ev
 from aip.orchestration import run_inputs as inp
-from aip.orchestration.expression import Template
 from aip.orchestration.plan import (
     AgentSpec,
     Backoff,
@@ -25,6 +24,7 @@ from aip.orchestration.plan import (
     When,
 )
 from aip.orchestration.run import RunMachine
+from aip.orchestration.template import Template
 from aip.runtime import codec
 
 ONCE = Retry(attempts=1)

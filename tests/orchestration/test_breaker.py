@@ -21,10 +21,9 @@ from aip.orchestration.breaker import (
     BreakerEvent,
     BreakerState,
     CircuitBreaker,
-    CountWindow,
     EventKind,
-    TimeWindow,
 )
+from aip.orchestration.window import CountWindow, TimeWindow
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 DISABLED, FORCED_OPEN, METRICS_ONLY = (

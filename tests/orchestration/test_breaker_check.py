@@ -27,13 +27,8 @@ from aip.errors import (
     UnknownCapability,
     UsageError,
 )
-from aip.orchestration.breaker import (
-    BreakerCheck,
-    BreakerConfig,
-    Breakers,
-    BreakerState,
-    Judgement,
-)
+from aip.orchestration.breaker import BreakerConfig, BreakerState, Judgement
+from aip.orchestration.breaker_check import BreakerCheck, Breakers
 from aip.orchestration.bulkhead import Bulkhead, BulkheadCheck, Entry
 from aip.runtime.envelope import Envelope, Kind
 from aip.runtime.guard import Guard, OpenFence

@@ -10,16 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aip.errors import BudgetExceeded, NotFound, UsageError, from_record, to_record
-from aip.orchestration.budget import (
-    BudgetCheck,
-    BudgetNotDrawn,
-    Draw,
-    GiveBack,
-    Ledger,
-    Purse,
-    Purses,
-)
+from aip.errors import BudgetExceeded, BudgetNotDrawn, NotFound, UsageError, from_record, to_record
+from aip.orchestration.budget import Draw, GiveBack, Ledger
+from aip.orchestration.purse import BudgetCheck, Purse, Purses
 from aip.runtime.envelope import Envelope, Kind
 from aip.runtime.guard import Guard, OpenFence
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aip.orchestration import expression
-from aip.orchestration.expression import ExpressionFailed, ExpressionInvalid, Template
+from aip.orchestration.expression_error import ExpressionFailed, ExpressionInvalid
+from aip.orchestration.template import Template
 
 SCOPE: dict[str, Any] = {
     "inputs": {"topic": "bees", "n": 3, "big": 2**70, "list": list(range(1_000_000))},

@@ -46,7 +46,7 @@ tasks:
   peers: {capability: judge, assign: {mode: vote, voters: [a, b]}}
   ask:
     needs: [judge]
-    gate: {question: "Publish ${{ inputs.topic }}?", approvers: ["role:editor"], expires: 24h, default: approve}
+    gate: {question: "Publish ${{ inputs.topic }}?", approvers: ["user:ada"], expires: 24h, default: approve}
   end: {needs: [ask, read], when: none_failed, agent: a, capability: end, assign: {mode: direct}}
 outputs: {all: {n: "${{ tasks.read.outputs }}", run: "${{ run.id }}"}}
 """
@@ -104,7 +104,7 @@ def test_the_whole_language_becomes_values() -> None:
     assert (peers.voters, peers.quorum, peers.threshold) == (("a", "b"), 2, 0.5)
     gate = plan.tasks["ask"].gate
     assert gate is not None
-    assert (gate.approvers, gate.expires_s, gate.default) == (("role:editor",), 86_400, "approve")
+    assert (gate.approvers, gate.expires_s, gate.default) == (("user:ada",), 86_400, "approve")
     assert plan.tasks["ask"].agent is plan.tasks["ask"].capability is None
     assert (plan.tasks["end"].needs, plan.tasks["end"].when, plan.tasks["end"].vote) == (
         ("ask", "read"),
@@ -357,6 +357,22 @@ def test_a_mistake_is_told_with_its_place_and_a_way_out(
         assert line[first["column"] - 1 :].startswith(place), (line, first)
 
 
+@pytest.mark.parametrize(
+    ("approvers", "code", "place", "message", "hint"),
+    [
+        ("[me]", "plan.value", "me", "cannot be `me`", "user:NAME"),
+        ("['user:']", "plan.value", "'user:'", "cannot be `user:`", "user:NAME"),
+        ("[]", "plan.value", "[]", "names nobody", "leave it out"),
+        ("['user:a', 'role:editor']", "plan.not_yet", "'role:editor'", "`role:editor` is part of", "refused"),
+    ],
+)
+def test_a_gate_names_its_approvers_one_by_one(
+    approvers: str, code: str, place: str, message: str, hint: str
+) -> None:
+    row = f"  x: {{gate: {{question: q, approvers: {approvers}}}}}"
+    test_a_mistake_is_told_with_its_place_and_a_way_out(row, code, place, message, hint)
+
+
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
     text = (
         HEAD.replace("demo", "De mo")
@@ -461,11 +477,24 @@ MANIFESTS = {
         ("{for_each: '${{ tasks.x.output }}', agent: a, capability: search, with: {query: '${{ item.url }}'}}", None, ""),
         ("{for_each: '${{ tasks.x.output }}', agent: a, capability: search, with: {query: '${{ item.ulr }}'}}",
          "check.output", "`url`"),
+        ("{capability: c, with: {d: '${{ tasks.v.output.decision }}', n: '${{ tasks.v.output.counts.yes }}'}}", None, ""),
+        ("{capability: c, with: {d: '${{ tasks.v.output.decison }}'}}", "check.output", "`decision`"),
+        ("{for_each: '${{ tasks.v.output }}', capability: c}", "check.for_each", "type object"),
+        ("{for_each: '${{ tasks.w.outputs }}', capability: c, with: {d: '${{ item.decision }}'}}", None, ""),
+        ("{for_each: '${{ tasks.w.output }}', capability: c, with: {d: '${{ item.dcision }}'}}", "check.output", "`decision`"),
+        ("{capability: c, with: {d: '${{ tasks.w.output.decision }}'}}", "check.output", "no field `decision`"),
+        ("{for_each: '${{ tasks.x.output }}', capability: serch, assign: {mode: vote, voters: [a]}, with: {query: q}}",
+         "check.capability", "`search`"),
+        ("{for_each: '${{ tasks.x.output }}', capability: search, assign: {mode: vote, voters: [a]},"
+         " with: {query: '${{ item.ulr }}'}}", "check.output", "`url`"),
     ],
 )  # fmt: skip
 def test_a_plan_is_checked_against_what_its_agents_declare(task: str, code: str | None, words: str) -> None:
     plan = plan_of(
-        f"  x: {{agent: a, capability: search, with: {{query: q}}}}\n  y: {task}\n",
+        f"  x: {{agent: a, capability: search, with: {{query: q}}}}\n"
+        "  v: {capability: judge, assign: {mode: vote, voters: [b]}}\n"
+        "  w: {for_each: [1, 2], capability: judge, assign: {mode: vote, voters: [b]}}\n"
+        f"  y: {task}\n",
         "inputs: {q: {type: string}}\n",
     )
     found = check(plan, MANIFESTS)

@@ -13,14 +13,15 @@ from aip.orchestration import run_commands as cmd
 from aip.orchestration import run_events as ev
 from aip.orchestration import run_inputs as inp
 from aip.orchestration.artifact import ArtifactRef
-from aip.orchestration.expression import Template
+from aip.orchestration.budget import AMOUNT_MAX
 from aip.orchestration.plan import Gate, OnExceeded, Vote, When
 from aip.orchestration.run import CANCEL_GRACE_S
 from aip.orchestration.run_lifecycle import RUN_TRANSITIONS, RunState
 from aip.orchestration.run_view import view
+from aip.orchestration.template import Template
 from aip.runtime import codec
 
-APPROVAL = Gate(Template("Publish ${{ inputs.what }}?"), ("role:editor",), None, "deny")
+APPROVAL = Gate(Template("Publish ${{ inputs.what }}?"), (), None, "deny")
 
 
 def names(commands: list[Any]) -> list[str]:
@@ -314,10 +315,32 @@ def test_a_gate_holds_the_run_until_a_person_decides(decision: str, state: str, 
     world = World(plan(task("g", agent=None, gate=APPROVAL)), inputs={"what": "the report"})
     assert world.issued(cmd.OpenGate)[0].question == "Publish the report?"
     assert (world.states(), world.state) == ({"g": "waiting"}, "held")
-    assert view(world.machine)["gates"][0]["approvers"] == ["role:editor"]
     world.tell(inp.Decide("g", decision, "ada", "looked at it"))
     assert (world.states(), world.state) == ({"g": state}, run)
     assert view(world.machine)["tasks"]["g"]["gate"]["by"] == "ada"
+
+
+@pytest.mark.parametrize(
+    ("by", "state", "refusal"),
+    [
+        ("user:ada", "succeeded", None),
+        ("user:eve", "waiting", "refused.denied"),
+        ("", "waiting", "refused.denied"),
+    ],
+)
+def test_only_those_whom_the_gate_names_may_decide_it(by: str, state: str, refusal: str | None) -> None:
+    gate = replace(APPROVAL, approvers=("user:ada", "user:bob"), expires_s=60.0, default="approve")
+    world = World(plan(task("g", gate=gate)), inputs={"what": "it"})
+    assert view(world.machine)["gates"][0]["approvers"] == ["user:ada", "user:bob"]
+    before = len(world.journal)
+    world.tell(inp.Decide("g", "approve", by))
+    assert world.states() == {"g": state}
+    assert [one.error.code for one in world.refusals] == ([refusal] if refusal else [])
+    if refusal:
+        assert len(world.journal) == before
+        assert "user:ada, user:bob" in world.refusals[0].error.hint
+        world.wait(60.0)  # Its default needs nobody's leave.
+        assert world.states() == {"g": "succeeded"}
 
 
 def test_a_denied_gate_is_named_as_such_and_decided_once() -> None:
@@ -511,6 +534,28 @@ def test_large_results_are_references_and_stale_ones_are_collected() -> None:
     assert world.issued(cmd.CollectArtifacts) == [cmd.CollectArtifacts((stale,))]
 
 
+def test_a_result_that_a_late_report_has_in_common_with_the_one_that_counts_is_kept() -> None:
+    world = World(plan(task("a", timeout_s=5.0)))
+    late = world.asked("a")
+    world.wait(5.0)
+    world.wait(1.0)
+    live, ref = world.asked("a"), ArtifactRef.of(b"x" * 9_000)
+    reports = [inp.Succeeded(one.attempt, one.lease, ref) for one in (late, live)]
+    world.tell(*reports)
+    world.tell(reports[0])
+    assert world.states() == {"a": "succeeded"}
+    assert world.issued(cmd.CollectArtifacts) == []
+
+
+def test_spending_beyond_all_counting_neither_stops_the_run_nor_parts_it_from_its_journal() -> None:
+    world = World(plan(task("a"), task("b", "a")))
+    world.succeed("a", 1, tokens=AMOUNT_MAX)
+    world.succeed("b", 1, tokens=AMOUNT_MAX + 1)
+    assert (world.state, world.refusals) == ("succeeded", [])
+    assert view(world.machine)["spend"]["spent"] == {"tokens": AMOUNT_MAX}
+    assert world.replayed().run.snapshot() == world.machine.run.snapshot()
+
+
 def test_an_inline_result_above_the_limit_never_reaches_the_journal() -> None:
     world = World(plan(task("a")))
     world.succeed("a", "x" * 5_000)
@@ -553,6 +598,15 @@ def test_after_a_crash_what_was_in_flight_starts_again_under_a_new_lease_as_the_
     assert world.states()["b"] == "running"
     world.succeed("b", "fresh")
     assert world.machine.output("b") == "fresh"
+
+
+def test_after_a_crash_an_attempt_goes_back_to_the_replica_that_may_have_begun_it() -> None:
+    world = World(plan(*(task(name) for name in "abc"), agents=[agent("worker", replicas_max=3)]))
+    before = {one.task: one.replica for one in world.dispatched}
+    world.succeed("a")
+    world.crash()
+    assert before == {"a": 0, "b": 1, "c": 2}
+    assert {one.task: one.replica for one in world.open.values()} == {"b": 1, "c": 2}
 
 
 def test_after_a_crash_gates_are_asked_again_and_timers_set() -> None:

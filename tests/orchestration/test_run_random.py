@@ -15,9 +15,9 @@ from run_kit import PERMANENT, TRANSIENT, World, plan, task
 from aip.orchestration import run_commands as cmd
 from aip.orchestration import run_events as ev
 from aip.orchestration import run_inputs as inp
-from aip.orchestration.expression import Template
 from aip.orchestration.plan import Backoff, Gate, OnExceeded, Plan, Retry, TaskSpec, Vote, When
 from aip.orchestration.run_state import Run
+from aip.orchestration.template import Template
 from aip.runtime import codec
 from aip.runtime.task import TaskState
 
@@ -35,11 +35,14 @@ def specs(draw: st.DrawFn, number: int) -> TaskSpec:
         "deadline_s": draw(st.sampled_from([None, None, 8.0])),
         "budget": draw(st.sampled_from([{}, {}, {"tokens": 20}, {"tokens": 60}])),
     }
-    match draw(st.sampled_from(["plain", "plain", "plain", "map", "vote", "gate", "if"])):
+    match draw(st.sampled_from(["plain", "plain", "plain", "map", "vote", "voted map", "gate", "if"])):
         case "map":
             fields["for_each"] = Template(list(range(draw(st.integers(0, 5)))))
         case "vote":
             fields["vote"] = Vote(("worker",) * 3, quorum=2)
+        case "voted map":
+            fields["for_each"] = Template(list(range(draw(st.integers(0, 4)))))
+            fields["vote"] = Vote(("worker",) * draw(st.integers(1, 3)), quorum=1)
         case "gate":
             expires_s = draw(st.sampled_from([None, 5.0]))
             fields["gate"] = Gate(Template("go?"), (), expires_s, draw(st.sampled_from(["approve", "deny"])))
@@ -77,6 +80,8 @@ class Watch:
         generation: Counter[str] = Counter()
         ends: dict[tuple[str, int], TaskState] = {}
         finished: set[tuple[str, int, int]] = set()
+        ended: set[tuple[str, int, int]] = set()
+        tallied: dict[tuple[str, int, int], bool] = {}
         flying: dict[int, tuple[str, int, int]] = {}
         for record in world.journal:
             event = ev.decode(record)
@@ -91,10 +96,29 @@ class Watch:
                     assert len(flying) <= self.plan.limits.concurrency
                     self._check_released(name, generation, ends)
                 case ev.AttemptSucceeded(lease=lease):
+                    ended.add(flying[lease])
                     finished.add(flying.pop(lease))
+                case ev.AttemptFailed(lease=lease, again_at_s=None):
+                    ended.add(flying.pop(lease))
                 case ev.AttemptFailed(lease=lease) | ev.AttemptFenced(lease=lease):
                     del flying[lease]
+                case ev.UnitFailed(task=name, unit=unit):
+                    ended.add((name, generation[name], unit))
+                case ev.VoteTallied(task=name, item=item, tally=tally):
+                    rule = self.plan.tasks[name].vote
+                    assert rule is not None
+                    voters = [
+                        (name, generation[name], item * len(rule.voters) + n) for n in range(len(rule.voters))
+                    ]
+                    assert ended.issuperset(voters), "counted before every voter of the item had ended"
+                    assert tally.valid == len(finished.intersection(voters)), "a vote was lost or made up"
+                    assert (name, generation[name], item) not in tallied, "counted twice"
+                    tallied[name, generation[name], item] = tally.decision is not None
                 case ev.TaskEnded(task=name, state=state):
+                    if self.plan.tasks[name].vote is not None and state is TaskState.SUCCEEDED:
+                        self._check_decided(
+                            name, [tallied.get((name, generation[name], n)) for n in range(5)]
+                        )
                     self._end(ends, name, generation, state)
                 case ev.TaskSkipped(task=name):
                     self._end(ends, name, generation, TaskState.SKIPPED)
@@ -102,6 +126,12 @@ class Watch:
                     for again in _downstream(self.plan, name):
                         generation[again] += 1
                     flying = {lease: key for lease, key in flying.items() if generation[key[0]] == key[1]}
+
+    def _check_decided(self, name: str, decided: list[bool | None]) -> None:
+        """A vote has succeeded: every item has a decision."""
+        spec = self.plan.tasks[name]
+        items = 1 if spec.for_each is None else len(spec.for_each.source)
+        assert decided == [True] * items + [None] * (5 - items)
 
     def _end(self, ends: dict[Any, TaskState], name: str, generation: Counter[str], state: TaskState) -> None:
         assert (name, generation[name]) not in ends, "one terminal state for a generation"
@@ -130,6 +160,7 @@ class Watch:
         for one in run.order:
             flying = sum(attempt.task is one for attempt in run.in_flight.values())
             assert flying == (one.units.running if one.units else 0)
+            assert one.state.terminal or not (one.ballots and one.ballots.complete), "votes left uncounted"
             assert one.open_needs == sum(not need.state.terminal for need in one.needs)
 
 

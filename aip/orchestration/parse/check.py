@@ -10,12 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..expression import Template, nearest
 from ..plan import Plan, Position, TaskSpec
+from ..suggestion import nearest
+from ..template import Template
 from .problem import PROBLEMS_MAX, Problem, quoted
 from .values import UNKNOWN, find, resolved, violations
 
 Manifest = Mapping[str, Any]
+
+VOTE_OUTPUT: Mapping[str, Any] = {  # As vote.output makes it; of a `for_each` a list of these.
+    "type": "object",
+    "properties": {
+        "decision": {"type": ["string", "boolean"]},
+        "votes": {"type": "array", "items": {"type": "object"}},
+        "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
+        "quorum": {"type": "integer"},
+    },
+}
 
 
 def check(plan: Plan, manifests: Mapping[str, Manifest]) -> list[Problem]:
@@ -136,7 +147,9 @@ class _Check:
         return {"type": "array", "items": schema, "$defs": schema.get("$defs", {})}
 
     def _output(self, task: TaskSpec) -> Any:
-        if task.vote or task.gate or task.agent is None or task.agent not in self._manifests:
+        if task.vote is not None:
+            return VOTE_OUTPUT
+        if task.gate or task.agent is None or task.agent not in self._manifests:
             return True
         capability = self._manifests[task.agent]["capabilities"].get(task.capability)
         schema = capability.get("output", True) if capability else True

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError
-from ..expression import nearest
 from ..plan import InputSpec, Plan
+from ..suggestion import nearest
 from .problem import quoted
 from .values import violations
 

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ...settings import DEFAULT_LIMITS, Limits
-from ..expression import nearest
 from ..graph import cycle
 from ..plan import AgentSpec, InputSpec, Plan, PlanLimits, TaskSpec
+from ..suggestion import nearest
 from . import sections
 from .document import Node, read
 from .problem import invalid, quoted

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...settings import Limits
-from ..expression import Expression, ExpressionInvalid, Reference, Template, nearest, split
+from ..expression import Expression, Reference
+from ..expression_error import ExpressionInvalid
 from ..plan import Position
+from ..suggestion import nearest
+from ..template import Template, split
 from . import units
 from .document import Node
 from .problem import PROBLEMS_MAX, Problem, invalid, quoted

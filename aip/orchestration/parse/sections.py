@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..expression import ExpressionInvalid, Template, nearest, search
+from ..expression import search
+from ..expression_error import ExpressionInvalid
 from ..plan import (
     AgentSpec,
     Backoff,
@@ -22,12 +24,15 @@ from ..plan import (
     Vote,
     When,
 )
+from ..suggestion import nearest
+from ..template import Template
 from .document import Node
 from .problem import quoted
 from .reader import Reader, Use
 from .values import violations
 from .vocabulary import (
     AMOUNT_MAX,
+    APPROVER_FORM,
     ASSIGN_MODES,
     ATTEMPTS_MAX,
     CAPABILITY_FORM,
@@ -388,12 +393,23 @@ def _gate(reader: Reader, node: Node, what: str, uses: list[Use]) -> Gate:
     )
     return Gate(
         question,
-        tuple(name for name, _ in reader.texts(found["approvers"], f"{what}.gate.approvers"))
-        if "approvers" in found
-        else (),
+        _approvers(reader, found["approvers"], f"{what}.gate.approvers") if "approvers" in found else (),
         reader.duration_s(found["expires"], f"{what}.gate.expires") if "expires" in found else None,
         default or "deny",
     )
+
+
+def _approvers(reader: Reader, node: Node, what: str) -> tuple[str, ...]:
+    """Persons by name. Who holds which role nobody knows yet, and a list of nobody would be taken for everybody."""
+    found = reader.texts(node, what)
+    for name, item in found:
+        if name.startswith("role:"):
+            reader.not_yet(item, f"{what}: {quoted(name)}")
+        elif not re.match(APPROVER_FORM, name):
+            reader.problem("plan.value", item, f"{what} cannot be {quoted(name)}", "write user:NAME")
+    if node.value == []:
+        reader.problem("plan.value", node, f"{what} names nobody", "leave it out to let anybody decide")
+    return tuple(name for name, _ in found)
 
 
 def _assign(

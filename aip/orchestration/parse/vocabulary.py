@@ -73,12 +73,12 @@ KNOWN: dict[str, dict[str, str]] = {
         "deadline": "Of the task with all its attempts.",
         "idempotency_key": "The same for every attempt of the same work.",
         "gate": "A question to a person instead of work.",
-        "assign": "Who of several does it: {mode: direct} or {mode: vote, voters: …}.",
+        "assign": "Who does it: {mode: direct}, or all of {mode: vote, voters: …}; with for_each they vote on each item.",
         "budget": "What this task may spend of the run's budget.",
     },
     "gate": {
         "question": "What the person is asked.",
-        "approvers": "Who may answer; left out, whoever may approve runs.",
+        "approvers": "Who may answer, as user:NAME; left out, whoever may approve runs.",
         "expires": "How long it waits for an answer, such as 24h.",
         "default": "The decision when it expires: approve or deny.",
     },
@@ -143,6 +143,7 @@ NAME_FORM = r"^[A-Za-z][A-Za-z0-9_]{0,62}$"  # Tasks, inputs, outputs: what an e
 AGENT_FORM = r"^[a-z][a-z0-9_.-]{0,62}$"  # The type part of an address.
 USE_FORM = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
 CAPABILITY_FORM = r"^[a-z][a-z0-9_]{0,62}(\.[a-z][a-z0-9_]{0,62}){0,3}$"
+APPROVER_FORM = r"^user:[^\s:]{1,128}$"  # As `by` of a decision says it.
 UNIT_FORM = r"^[a-z][a-z0-9_]{0,62}$"
 RESERVED_NAMES = frozenset({"in", "true", "false", "null"})  # No names in an expression.
 

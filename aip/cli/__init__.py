@@ -1,0 +1,1 @@
+"""The command line `aip`: what a person types, and what a script reads."""

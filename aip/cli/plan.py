@@ -1,0 +1,88 @@
+"""`aip plan check | schema | graph`: plans before they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import measure, plan_file, text
+from .command import Noun
+from .output import show_value
+from .session import session
+
+PLAN = click.Path(path_type=Path)
+
+
+@click.group(
+    "plan",
+    cls=Noun,
+    examples="""
+    aip plan check plan.yaml
+    aip plan graph plan.yaml
+    """,
+)
+def plan() -> None:
+    """Look at plans before they run: check, schema, graph."""
+
+
+@plan.command(
+    "check",
+    examples="""
+    aip plan check plan.yaml
+    aip plan check plan.yaml -o json
+    """,
+)
+@click.argument("path", metavar="PLAN", type=PLAN)
+@click.option("--no-code", is_flag=True, help="Only the file itself, not what its agents can do.")
+def check(path: Path, no_code: bool) -> None:
+    """Check a plan and every call in it.
+
+    No code of the plan runs in this process: a child asks its agents what they can do.
+    """
+    from ..orchestration.graph import critical_path, first_ready
+
+    one = session()
+    found = plan_file.parsed(path) if no_code else plan_file.checked(path, one.library)
+    longest, _ = critical_path(found)
+    told = {
+        "plan": found.name,
+        "digest": found.digest,
+        "tasks": len(found.tasks),
+        "agents": len(found.agents),
+        "starts_with": first_ready(found),
+        "longest_chain": longest,
+    }
+    tasks, agents = measure.count(len(found.tasks), "task"), measure.count(len(found.agents), "agent")
+    words = f"{found.name}: {tasks}, {agents}, longest chain {len(longest)}: no problem found"
+    show_value(one, told, lambda: one.write(text.line(words)))
+
+
+@plan.command("schema", examples="aip plan schema > plan.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of plan.yaml, for editors."""
+    from ..orchestration.schema import plan_schema
+
+    session().write(text.pretty_json(plan_schema()))
+
+
+@plan.command(
+    "graph",
+    examples="""
+    aip plan graph plan.yaml
+    aip plan graph plan.yaml --format mermaid
+    """,
+)
+@click.argument("path", metavar="PLAN", type=PLAN)
+@click.option(
+    "--format", "form", type=click.Choice(["tree", "mermaid", "dot"]), default="tree", help="How to draw it."
+)
+def graph(path: Path, form: str) -> None:
+    """Draw what waits for what."""
+    from ..orchestration import graph as drawing
+
+    draw = {"tree": drawing.as_text, "mermaid": drawing.as_mermaid, "dot": drawing.as_dot}[form]
+    one = session()
+    found = plan_file.parsed(path)
+    edges = {name: list(needs) for name, needs in drawing.edges(found).items()}
+    show_value(one, {"plan": found.name, "needs": edges}, lambda: one.write(draw(found).rstrip("\n")))
