@@ -192,6 +192,7 @@ class CellProcess(Process):
             agents=rpc(self._agents),
             agent=rpc(self._agent),
             release_run=rpc(self._release_run),
+            types=rpc(self._types),
         )
         self.task(self._report())
 
@@ -238,6 +239,11 @@ class CellProcess(Process):
             except (AIPError, NotSent, CellLost):
                 known = set()  # Whoever comes back in its place knows nothing: tell everything again.
             await asyncio.sleep(REPORT_EVERY_S)
+
+    async def _types(self, types: dict[str, str]) -> None:
+        """More types of the code this cell hosts."""
+        for name, entry in types.items():
+            self.cell.host.types.setdefault(name, AgentType(name, entry, self.pool.code_root))
 
     async def _release_run(self, run: str) -> None:
         """A run is over: its agents leave, with `on_stop`."""

@@ -14,7 +14,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_PAGE = struct.Struct("<QQQQQQQQ")  # sequence, beat_ns, pid, generation, agents, turns, waiting, calls
+_COUNTS = struct.Struct(
+    "<QQQQQQQ"
+)  # Behind the sequence: beat_ns, pid, generation, agents, turns, waiting, calls
 _TEXT_AT = 128
 _TEXT_BYTES = 1024
 STALE_AFTER_S = 2.0  # Twenty missed beats.
@@ -50,15 +52,17 @@ class HealthPage:
             self._page = mmap.mmap(fd, mmap.PAGESIZE)
         finally:
             os.close(fd)
-        self._sequence = _PAGE.unpack_from(self._page, 0)[0] & ~1
+        self._words = memoryview(self._page).cast(
+            "Q"
+        )  # A word is stored whole; struct clears what it packs into first.
+        self._sequence = self._words[0] & ~1
 
     def write(self, generation: int, agents: int, turns: int, waiting: int, calls: int) -> None:
         self._sequence += 2
         pid, now_ns = os.getpid(), time.monotonic_ns()
-        _PAGE.pack_into(
-            self._page, 0, self._sequence - 1, now_ns, pid, generation, agents, turns, waiting, calls
-        )
-        struct.pack_into("<Q", self._page, 0, self._sequence)
+        self._words[0] = self._sequence - 1
+        _COUNTS.pack_into(self._page, 8, now_ns, pid, generation, agents, turns, waiting, calls)
+        self._words[0] = self._sequence
 
     def blocked(self, text: str) -> None:
         """Who holds the loop, or "" when it is free again. Called by the watchdog's thread."""
@@ -68,18 +72,18 @@ class HealthPage:
     def read(self) -> Health | None:
         """None for a page that was never written."""
         for _ in range(READ_TRIES):
-            sequence, beat_ns, pid, generation, agents, turns, waiting, calls = _PAGE.unpack_from(
-                self._page, 0
-            )
+            sequence = self._words[0]
             if sequence == 0:
                 return None
-            if sequence % 2 == 0 and sequence == struct.unpack_from("<Q", self._page, 0)[0]:
+            beat_ns, pid, generation, agents, turns, waiting, calls = _COUNTS.unpack_from(self._page, 8)
+            if sequence % 2 == 0 and sequence == self._words[0]:
                 text = self._page[_TEXT_AT : _TEXT_AT + _TEXT_BYTES].rstrip(b"\0").decode(errors="replace")
                 age_s = (time.monotonic_ns() - beat_ns) / 1e9
                 return Health(self.name, age_s, pid, generation, agents, turns, waiting, calls, text)
         return None  # Its writer died in the middle of a write.
 
     def close(self) -> None:
+        self._words.release()
         self._page.close()
 
 

@@ -290,9 +290,12 @@ class Orchestrator(Process):
             self._journal.append(_POOL, _encode(declared))
             self._pool(declared)
         pool = self._pools[declared.pool]
-        if pool.spec.types.keys() < declared.types.keys() or pool.spec != declared:
-            self._journal.append(_POOL, _encode(declared))
-            pool.spec = msgspec.structs.replace(declared, types={**pool.spec.types, **declared.types})
+        merged = msgspec.structs.replace(declared, types={**pool.spec.types, **declared.types})
+        if merged != pool.spec:
+            self._journal.append(_POOL, _encode(merged))
+            pool.spec = merged
+            for cell in pool.members:
+                await self.peers.insist(cell, "types", _encode({"types": pool.spec.types}))
         if run:
             pool.runs.add(run)
         pool.idle_since = time.monotonic()

@@ -327,7 +327,13 @@ class RunProcess(Process):
         shown = view(self.machine)
         succeeded = self.machine.run.state is RunState.SUCCEEDED
         outputs = self.machine.outputs() if succeeded else None
-        return {**shown, "outputs": outputs, "plan_file": self._spec.plan_file, "version": self._version}
+        return {
+            **shown,
+            "outputs": outputs,
+            "plan_file": self._spec.plan_file,
+            "version": self._version,
+            "fsyncs": self._commit.syncs,
+        }
 
     async def _view(self, after: int = -1, wait_s: float = 0.0) -> dict[str, Any]:
         """The view, as soon as it is newer than version `after`, or after `wait_s` as it is."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,6 @@ from ..ids import KEY, TYPE, base_type, check_address, type_of
 from ..runtime.envelope import Envelope
 
 PLATFORM = "platform"
-_REVISION = struct.Struct("<Q")
 
 
 class KillOrder(msgspec.Struct, frozen=True):
@@ -91,7 +89,8 @@ class Fence:
         self._folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._orders_path = folder / "orders.jsonl"
-        self._page = self._map(folder / "fence")
+        # As words: a store of one is whole, where `struct` clears the bytes before it writes them.
+        self._words = memoryview(self._map(folder / "fence")).cast("Q")
 
     @staticmethod
     def _map(path: Path) -> mmap.mmap:
@@ -104,7 +103,7 @@ class Fence:
             os.close(fd)
 
     def revision(self) -> int:
-        return int.from_bytes(self._page[:8], "little")
+        return self._words[0]
 
     def orders(self) -> KillOrders:
         """Read from disk. Raises `Corrupt` for anything but a torn last line."""
@@ -137,7 +136,7 @@ class Fence:
                 os.ftruncate(fd, whole)
             os.write(fd, _encoder.encode(order) + b"\n")
             os.fsync(fd)
-            _REVISION.pack_into(self._page, 0, self.revision() + 1)
+            self._words[0] += 1
 
     @contextmanager
     def _locked(self) -> Iterator[int]:

@@ -122,6 +122,9 @@ def stage() -> Iterator[Stage]:
         with client.connect(home, start=True, options=options) as platform:
             yield Stage(home, platform)
     finally:
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # Asked to end again, it would leave its processes behind.
         try:
             left = launch.stop(home).left
         finally:
