@@ -31,6 +31,11 @@ _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
 
 def encode(value: Any, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """`value` as bytes. Raises `InvalidPayload` that names the type or the limit in the way."""
+    if not _shallow(value, limits.payload_depth_max):
+        raise InvalidPayload(
+            f"cannot be serialised: nested deeper than {limits.payload_depth_max} levels, or in itself",
+            hint="flatten the value, or send it as text",
+        )
     try:
         data = _encoder.encode(value)
     except TypeError as error:
@@ -46,6 +51,22 @@ def encode(value: Any, limits: Limits = DEFAULT_LIMITS) -> bytes:
             hint="send a reference (a path, a key, an artifact) instead of the value",
         )
     return data
+
+
+def _shallow(value: Any, levels: int) -> bool:
+    """Whether lists and maps nest no deeper. How deep the encoder itself could go differs between Python versions."""
+    kind = type(value)
+    if kind is dict:
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return True
+    if not levels:
+        return False
+    for item in value:
+        kind = type(item)
+        if (kind is dict or kind is list or kind is tuple) and not _shallow(item, levels - 1):
+            return False
+    return True
 
 
 def decode(data: bytes) -> Any:
