@@ -40,14 +40,18 @@ class Activation:
     __slots__ = (
         "address",
         "count",
+        "gone",
+        "heir",
         "incarnation",
         "instance",
         "kind",
         "last_used",
         "mailbox",
         "run",
+        "saving",
         "server",
         "spawned",
+        "started",
         "state",
         "turns",
     )
@@ -62,7 +66,11 @@ class Activation:
         self.spawned = 0
         self.instance: Agent | None = None
         self.server: asyncio.Task[None] | None = None
-        self.turns: set[CellTurn] = set()
+        self.started: asyncio.Future[None] | None = None  # Made by who must wait until STARTING is over.
+        self.gone: asyncio.Future[None] | None = None  # Made by who must wait until it is GONE.
+        self.saving: asyncio.Lock | None = None  # Made by the first checkpoint.
+        self.heir = ""  # The cell that asked for this agent while it was not ready to go.
+        self.turns: dict[CellTurn, None] = {}  # In order of their start.
         self.last_used = now
         self.run = ""  # The run whose message activated it; what it spawns inherits that.
 

@@ -94,6 +94,12 @@ class OpenCalls:
         """The caller is gone or has its outcome."""
         self._calls.pop(call_id, None)
 
+    def placed(self, call_id: str, cell: str) -> None:
+        """The call went to this cell; "" where it came back and waits here."""
+        call = self._calls.get(call_id)
+        if call is not None:
+            call.cell = cell
+
     def of_sender(self, address: str) -> list[Call]:
         return [call for call in self._calls.values() if call.envelope.sender == address]
 

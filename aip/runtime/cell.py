@@ -22,6 +22,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
+import msgspec
+
 from ..errors import (
     AgentLost,
     AIPError,
@@ -53,6 +55,7 @@ from .envelope import (
     Probe,
     Progress,
     Reply,
+    Taken,
     decode_frame,
     encode,
 )
@@ -113,9 +116,11 @@ class Cell:
         self._resolver = resolver
         self._purses = purses
         self._wanted = homeless
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # In order of their start.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._room: dict[str, list[asyncio.Future[None]]] = {}
+        self._behind: list[asyncio.Future[None]] = []  # Those who wait for the next membership.
+        self.closing = False  # No agent is activated here any more.
         self._count = 0
         self._salt = f"{rng.getrandbits(40):010x}"
         self._sweeps = 0
@@ -128,12 +133,18 @@ class Cell:
         self.start_task(self._watch())
 
     async def stop(self) -> None:
-        """Let every agent finish its turn, checkpoint and go; then end what is left."""
+        """Let every agent finish its turn, checkpoint and go, and what they leave go out; then end what is left."""
+        self.closing = True
         stopping = [self.host.stop(activation) for activation in list(self.host.agents.values())]
         if stopping:
             await asyncio.gather(*stopping)
         for call in self.calls:
             self.calls.fail(call.envelope.id, Cancelled("this cell is stopping"))
+        for recipient in list(self.post_office.stalls):
+            for envelope in self.post_office.stalls.release(recipient):
+                self._answer_lost(envelope, self.name)
+            self.unstall(recipient)
+        await self.post_office.flush()
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
@@ -142,12 +153,12 @@ class Cell:
     def start_task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that this cell owns: kept alive, ended with it, its failure never silent."""
         task = asyncio.ensure_future(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._task_done)
         return task
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.audit.note(
                 "cell.task_failed", self.name, {"error": f"{type(error).__name__}: {error}"[:2000]}
@@ -180,6 +191,7 @@ class Cell:
     async def ask(self, envelope: Envelope, listener: Listener | None = None) -> bytes | None:
         """A call from its guard to its one outcome: the payload of the answer, or a typed error raised."""
         call = await self._open(envelope)
+        envelope = call.envelope
         call.listener = listener
         loop = self._loop or asyncio.get_running_loop()
         timer = loop.call_later(max(0.0, envelope.deadline - self.clock()), self._expired, envelope)
@@ -202,13 +214,15 @@ class Cell:
 
     async def send(self, envelope: Envelope) -> None:
         """A tell: returns when the message is on its way, waiting for room where the receiver is behind (O3)."""
-        await self._admit(envelope)
+        envelope = await self._admit(envelope)
         error: AIPError | None = None
         started = self.clock()
         try:
-            if envelope.recipient in self.post_office.stalls:
+            refusal = self.route(envelope)
+            if refusal is not None:
+                raise refusal
+            if self.post_office.stalls.last(envelope.recipient) is envelope:
                 await self._wait_for_room(envelope)
-            self.route(envelope)
         except AIPError as raised:
             error = raised
             raise
@@ -219,6 +233,7 @@ class Cell:
     async def read(self, envelope: Envelope) -> AsyncIterator[bytes]:
         """A stream, part by part. Leaving the iteration early cancels it at its source."""
         call = await self._open(envelope)
+        envelope = call.envelope
         call.parts, call.wake = deque(), asyncio.Event()
         loop = self._loop or asyncio.get_running_loop()
         timer = loop.call_later(max(0.0, envelope.deadline - self.clock()), self._expired, envelope)
@@ -234,14 +249,11 @@ class Cell:
                         self.post(call.cell, Credit(envelope.id, call.read))
                     yield part
                 if call.future.done():
-                    total = codec.decode(call.future.result() or b"\x00")
-                    if call.read >= total:
-                        ended = True
-                        return
+                    call.future.result()
+                    ended = True
+                    return
                 call.wake.clear()
-                if not call.parts:
-                    self.calls.open(call)  # Its answer may be here while parts are still on their way.
-                    await call.wake.wait()
+                await call.wake.wait()
         except AIPError as raised:
             error, ended = raised, True
             raise
@@ -255,16 +267,22 @@ class Cell:
             now = self.clock()
             self.guard.settle(envelope, now, now - call.started, error)
 
-    async def _admit(self, envelope: Envelope) -> None:
-        """The guard's word. A refusal is raised to the caller and is an audit entry of its own."""
+    async def _admit(self, envelope: Envelope) -> Envelope:
+        """The guard's word. A refusal is raised to the caller and is an audit entry of its own.
+
+        Returns the envelope as it may leave: one that waited here was passed by later ones of its sender, and is numbered anew
+        where it really leaves (O1).
+        """
         if len(envelope.chain) > self.limits.call_depth_max:
             raise Deadlock(
                 f"a chain of {len(envelope.chain)} calls is too deep",
                 cycle=list(envelope.chain[-5:]),
                 depth=True,
             )
+        waited = False
         refusal = self.guard.admit(envelope, self.clock())
         while refusal is not None and refusal.code == "refused.budget_not_drawn" and self._purses is not None:
+            waited = True
             # Not a verdict: the purse is drawn from the account's ledger, which has the last word.
             try:
                 await self._purses.fill(envelope.budget, refusal.details["needed"])
@@ -284,10 +302,14 @@ class Cell:
                 },
             )
             raise refusal
+        sender = self.host.agents.get(envelope.sender) if waited else None
+        if sender is not None:
+            envelope = msgspec.structs.replace(envelope, sequence=sender.next_sequence())
         self.audit.admitted(envelope)
+        return envelope
 
     async def _open(self, envelope: Envelope) -> Call:
-        await self._admit(envelope)
+        envelope = await self._admit(envelope)
         call = Call(envelope, self.clock(), asyncio.get_running_loop().create_future())
         self.calls.open(call)
         return call
@@ -308,36 +330,40 @@ class Cell:
 
     # Routing --------------------------------------------------------------------------------------------------------
 
-    def route(self, envelope: Envelope, later: bool = False) -> None:
-        """Towards the agent's mailbox: here, or in the cell that owns it. `later` after a pause, when ownership is moving."""
+    def route(self, envelope: Envelope, later: bool = False) -> AIPError | None:
+        """Towards the agent's mailbox: here, or in the cell that owns it. `later` after a pause, when ownership is moving.
+
+        An error says that the message goes nowhere; whoever waits for its outcome has been told already.
+        """
         if later:
             asyncio.get_running_loop().call_later(LATER_S, self.route, envelope)
-            return
+            return None
         if envelope.deadline and self.clock() >= envelope.deadline:
-            return  # Its caller has its outcome already.
+            return None  # Its caller has its outcome already.
         owner = self.locator.locate(envelope.recipient)
         if owner is None:
-            self._homeless(envelope)
-            return
-        call = self.calls.get(envelope.id)
-        if call is not None:
-            call.cell = owner
+            return self._homeless(envelope)
         if envelope.recipient in self.post_office.stalls:
-            self._stall_one(envelope)
-        elif owner != self.name:
-            self.post_office.put(owner, envelope)
+            return self._stall_one(envelope)
+        if owner != self.name:
+            self._dispatch(owner, envelope)
         elif not self._accept(envelope):
-            self._stall_one(envelope)
+            return self._stall_one(envelope)
+        return None
 
-    def _homeless(self, envelope: Envelope) -> None:
+    def _dispatch(self, owner: str, envelope: Envelope) -> None:
+        self.calls.placed(envelope.id, owner)
+        self.post_office.put(owner, envelope)
+
+    def _homeless(self, envelope: Envelope) -> AIPError | None:
         """Nobody owns the receiver. Where its pool is between two cells, mail waits in order; else its sender is told."""
         error = self.locator.absent(envelope.recipient)
         if error.retryable:
             if self._wanted is not None:
                 self._wanted(envelope.recipient)
-            self._stall_one(envelope)
-        else:
-            self.answer(envelope, error=error)
+            return self._stall_one(envelope)
+        self.answer(envelope, error=error)
+        return error
 
     def _accept(self, envelope: Envelope) -> bool:
         """A message for an agent of this cell. False: no room."""
@@ -346,7 +372,9 @@ class Cell:
             self.answer(envelope, error=Deadlock(f"calls wait in a circle: {' → '.join(cycle)}", cycle=cycle))
             return True
         offer = self.host.offer(envelope)
-        if offer is Offer.LATE:
+        if offer is Offer.TAKEN:
+            self.calls.placed(envelope.id, self.name)
+        elif offer is Offer.LATE:
             self.answer(envelope, error=Overtaken(f"a later message of {envelope.sender} was taken first"))
         return offer is not Offer.FULL
 
@@ -364,8 +392,9 @@ class Cell:
         """The outcome of a message, to whoever waits for it. A failed tell has nobody: it is noted."""
         if envelope.kind == Kind.TELL:
             if error is not None:
-                detail = {"sender": envelope.sender, "capability": envelope.capability, "code": error.code}
-                self.audit.note("tell.failed", envelope.recipient, {**detail, "error": error.message[:500]})
+                detail = {"id": envelope.id, "sender": envelope.sender, "capability": envelope.capability}
+                detail |= {"code": error.code, "error": error.message[:500]}
+                self.audit.note("tell.failed", envelope.recipient, detail)
             return
         record = None if error is None else to_record(error)
         self.post(envelope.origin, Reply(envelope.id, payload, record))
@@ -378,24 +407,29 @@ class Cell:
 
     # Back-pressure --------------------------------------------------------------------------------------------------
 
-    def _stall_one(self, envelope: Envelope) -> None:
+    def _stall_one(self, envelope: Envelope) -> AIPError | None:
         stalls = self.post_office.stalls
         if not stalls.room:
-            error = MailboxFull(
-                f"{envelope.recipient} is behind, and {stalls.size} messages wait in {self.name}"
-            )
+            error = self._no_room(envelope.recipient)
             self.answer(envelope, error=error)
-            if envelope.kind == Kind.TELL:
-                raise error
-            return
+            return error
         fresh = envelope.recipient not in stalls
         stalls.append(envelope)
         if fresh:
             self.stall(envelope.recipient, [])
+        return None
+
+    def _no_room(self, recipient: str) -> MailboxFull:
+        waiting = self.post_office.stalls.size
+        return MailboxFull(f"{recipient} is behind, and {waiting} messages wait in {self.name}")
 
     def stall(self, recipient: str, envelopes: list[Envelope]) -> None:
         """Refused for want of room: wait in order, and offer again after a pause."""
         due = self.post_office.stalls.put_back(recipient, envelopes, self.clock())
+        for envelope in self.post_office.stalls.overflow(recipient):
+            self.answer(envelope, error=self._no_room(recipient))
+        for envelope in envelopes:
+            self.calls.placed(envelope.id, "")
         asyncio.get_running_loop().call_later(max(0.0, due - self.clock()), self._offer_again, recipient)
 
     def _offer_again(self, recipient: str) -> None:
@@ -414,7 +448,7 @@ class Cell:
                 self.route(envelope)
         elif owner != self.name:
             for envelope in waiting:
-                self.post_office.put(owner, envelope)
+                self._dispatch(owner, envelope)
         else:
             for index, envelope in enumerate(waiting):
                 if not self._accept(envelope):
@@ -440,13 +474,24 @@ class Cell:
             asyncio.get_running_loop().call_soon(self._offer_again, address)
 
     async def _wait_for_room(self, envelope: Envelope) -> None:
+        """A tell in the stall queue holds its sender until the receiver has caught up with it."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._room.setdefault(envelope.recipient, []).append(future)
+        waiting = self._room.setdefault(envelope.recipient, [])
+        waiting.append(future)
         try:
             async with asyncio.timeout(self.limits.call_timeout_s):
                 await future
         except TimeoutError:
-            raise MailboxFull(f"no room in the mailbox of {envelope.recipient}") from None
+            if self.post_office.stalls.withdraw(envelope):
+                raise MailboxFull(f"no room in the mailbox of {envelope.recipient}") from None
+        except asyncio.CancelledError:
+            self.post_office.stalls.withdraw(envelope)
+            raise
+        finally:
+            if future in waiting:
+                waiting.remove(future)
+            if not waiting and self._room.get(envelope.recipient) is waiting:
+                del self._room[envelope.recipient]
 
     # Receiving ------------------------------------------------------------------------------------------------------
 
@@ -458,12 +503,16 @@ class Cell:
         """One item, from another cell or from this one. False only for an envelope that found no room."""
         match item:
             case Envelope():
-                return self._arrived(item)
+                return self._arrived(source, item)
             case Reply():
                 self._replied(item)
             case Part():
                 if (call := self.calls.get(item.id)) is not None:
+                    call.cell = source
                     call.take_part(item)
+            case Taken():
+                if (call := self.calls.get(item.id)) is not None:
+                    call.cell = source
             case Progress():
                 call = self.calls.get(item.id)
                 if call is not None and call.listener is not None:
@@ -480,54 +529,88 @@ class Cell:
                 self.host.handed(item)
         return True
 
-    def _arrived(self, envelope: Envelope) -> bool:
-        owner = self.locator.locate(envelope.recipient)
-        if owner == self.name or envelope.recipient in self.host.agents:
-            return self._accept(envelope)
-        self.route(envelope, later=owner is None)
+    def _arrived(self, source: str, envelope: Envelope) -> bool:
+        if self.serves(envelope.recipient):
+            accepted = self._accept(envelope)
+            if accepted and source != envelope.origin and envelope.kind != Kind.TELL:
+                self.post(envelope.origin, Taken(envelope.id))
+            return accepted
+        self.route(envelope, later=self.locator.locate(envelope.recipient) is None)
         return True
 
     def _replied(self, reply: Reply) -> None:
+        call = self.calls.get(reply.id)
+        if call is None:
+            return
         if reply.error is not None:
             self.calls.fail(reply.id, from_record(reply.error))
+        elif call.parts is not None and call.arrived < codec.decode(reply.payload or b"\x00"):
+            # Parts and the end take one way in order: what is missing now will never come.
+            self.calls.fail(
+                reply.id, AgentLost(f"parts of the stream from {call.envelope.recipient} were lost")
+            )
         else:
-            call = self.calls.get(reply.id)
             self.calls.answer(reply.id, reply.payload)
-            if (
-                call is not None
-                and call.parts is not None
-                and call.arrived < codec.decode(reply.payload or b"\x00")
-            ):
-                self.calls.open(call)
 
     # Membership -----------------------------------------------------------------------------------------------------
 
     def moved(self, gone: list[str]) -> None:
         """The locator has a new epoch. `gone` are cells (or generations of cells) that live no more."""
+        behind, self._behind = self._behind, []
+        for future in behind:
+            if not future.done():
+                future.set_result(None)
         for cell in gone:
             self.post_office.forget(cell)
             self._fail_calls_to(cell)
             for turn in list(self.host.turns.values()):
-                if turn.envelope.origin == cell:
+                if turn.envelope.origin == cell and self._orphaned(turn.envelope):
                     turn.stop(Cancelled("the caller's process ended"))
-        for activation in list(self.host.agents.values()):
-            owner = self.locator.locate(activation.address)
-            if owner is not None and owner != self.name:
-                self.start_task(self.host.stop(activation))
+        self.host.moved(gone)
 
-    def lost(self, cell: str, items: list[Item]) -> None:
-        """A frame went to a cell that died with it."""
+    async def reached(self, epoch: int, timeout_s: float) -> None:
+        """Return when this cell knows that membership or a later one, or when the time is up."""
+        deadline = self.clock() + timeout_s
+        while self.locator.epoch < epoch and (left_s := deadline - self.clock()) > 0:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._behind.append(future)
+            await asyncio.wait([future], timeout=left_s)
+
+    def serves(self, address: str) -> bool:
+        return address in self.host.agents or self.locator.locate(address) == self.name
+
+    def _orphaned(self, envelope: Envelope) -> bool:
+        """Whether somebody waited for this message and is gone. An id begins with its cell and that cell's generation."""
+        living = self.locator.generation(envelope.origin)
+        return envelope.kind != Kind.TELL and not envelope.id.startswith(f"{envelope.origin}.{living}.")
+
+    def lost(self, cell: str, items: list[Item], *, again: bool = True) -> None:
+        """What became of a frame to this cell is not known. Messages are not repeated; what may come twice is (`again`)."""
         for item in items:
-            if isinstance(item, Envelope):
-                self.calls.fail(item.id, self._loss(item.recipient, cell))
-                if item.kind == Kind.TELL:
-                    self.audit.note("tell.lost", item.recipient, {"cell": cell, "sender": item.sender})
+            match item:
+                case Envelope():
+                    self._answer_lost(item, cell)
+                case HandOver():
+                    for envelope in item.mail:
+                        self._answer_lost(envelope, cell)
+                    if again:
+                        self.post(cell, HandOver(item.agent, item.incarnation, (), item.seen))
+                case Reply() | Cancel() | Credit() | Claim() | Taken() if again:
+                    self.post(cell, item)
+                case _:
+                    pass  # A part ends its stream by its absence; progress and probes may be lost.
+
+    def _answer_lost(self, envelope: Envelope, cell: str) -> None:
+        if envelope.kind == Kind.TELL:
+            detail = {"id": envelope.id, "cell": cell, "sender": envelope.sender}
+            self.audit.note("tell.lost", envelope.recipient, detail)
+        else:
+            self.answer(envelope, error=self._loss(envelope.recipient, cell))
 
     def _fail_calls_to(self, cell: str) -> None:
+        """What still waits in a stall queue of ours was not sent: it is nowhere, and goes to the new owner."""
         for call in self.calls.sent_to(cell):
-            # What still waits in a stall queue of ours has not been sent and goes to the new owner instead.
-            if call.envelope.recipient not in self.post_office.stalls:
-                self.calls.fail(call.envelope.id, self._loss(call.envelope.recipient, cell))
+            self.calls.fail(call.envelope.id, self._loss(call.envelope.recipient, cell))
 
     @staticmethod
     def _loss(recipient: str, cell: str) -> AgentLost:
@@ -562,10 +645,16 @@ class Cell:
 
     def _probe(self, now: float) -> None:
         for call in self.calls:
-            if now - call.probed >= PROBE_AFTER_S and call.cell and call.envelope.chain:
+            if now - call.probed >= PROBE_AFTER_S and call.envelope.chain:
                 call.probed = now
                 path = (call.envelope.sender, call.envelope.recipient)
-                self.post(call.cell, Probe(call.envelope.id, self.name, path, call.envelope.recipient))
+                self._send_probe(call, Probe(call.envelope.id, self.name, path, call.envelope.recipient))
+
+    def _send_probe(self, call: Call, probe: Probe) -> None:
+        """To where the call is, or will be once there is room for it."""
+        cell = call.cell or self.locator.locate(call.envelope.recipient)
+        if cell is not None:
+            self.post(cell, probe)
 
     def _probed(self, probe: Probe) -> None:
         """Follow the calls that the running turn of `probe.recipient` waits for; a call back into the path is the circle."""
@@ -579,8 +668,8 @@ class Cell:
                 self._cancel(call, "deadlock")
                 error = Deadlock(f"calls wait in a circle: {' → '.join(cycle)}", cycle=cycle)
                 self.calls.fail(call.envelope.id, error)
-            elif len(probe.path) <= self.limits.call_depth_max and call.cell:
-                self.post(call.cell, Probe(probe.call_id, probe.origin, (*probe.path, target), target))
+            elif len(probe.path) <= self.limits.call_depth_max:
+                self._send_probe(call, Probe(probe.call_id, probe.origin, (*probe.path, target), target))
 
     # For turns and principals ---------------------------------------------------------------------------------------
 

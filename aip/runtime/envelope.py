@@ -109,6 +109,12 @@ class HandOver(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="H"):
     seen: dict[str, int]
 
 
+class Taken(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="T"):
+    """To the caller's cell: its call came here by a detour and waits in this cell now. Whoever watches its life must know."""
+
+    id: str
+
+
 class Claim(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="C"):
     """The new owner asks the old one to hand an agent over."""
 
@@ -117,7 +123,7 @@ class Claim(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="C"):
     epoch: int
 
 
-Item = Envelope | Reply | Part | Progress | Credit | Cancel | Probe | HandOver | Claim
+Item = Envelope | Reply | Part | Progress | Credit | Cancel | Probe | HandOver | Claim | Taken
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, tag="F"):
@@ -125,6 +131,9 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, tag="F"):
     generation: int
     number: int
     items: list[Item]
+    epoch: int = (
+        0  # The sender's: a receiver that is behind and owns nothing of this waits until it has caught up.
+    )
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True, tag="A"):

@@ -8,7 +8,8 @@ activation has when it ends - failed start, hand-over, a newer incarnation elsew
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from ..agent import Agent, find_capability
@@ -19,12 +20,13 @@ from ..errors import (
     DeadlineExceeded,
     Fenced,
     NotFound,
+    PlatformUnavailable,
     UserError,
 )
 from ..ids import type_of
 from . import codec
 from .activation import Activation, AgentType, State
-from .envelope import Claim, Envelope, HandOver, Kind, Part
+from .envelope import Cancel, Claim, Envelope, HandOver, Kind, Part, Taken
 from .mailbox import Mailbox, Offer
 from .turn import CURRENT, CellTurn, agent_error
 
@@ -41,31 +43,39 @@ class Host:
         self.types = types
         self.agents: dict[str, Activation] = {}
         self.turns: dict[str, CellTurn] = {}  # Running ones, by the id of their message.
+        self._paying: Counter[str] = Counter()  # account -> running turns of this cell that work on it
         self._starts: dict[str, deque[float]] = {}  # address -> times of failed starts
-        self._awaited: dict[str, asyncio.Future[HandOver]] = {}
+        self._awaited: dict[
+            str, tuple[str, asyncio.Future[HandOver]]
+        ] = {}  # agent -> its holder, what it hands over
 
     # Mail -----------------------------------------------------------------------------------------------------------
 
     def offer(self, envelope: Envelope) -> Offer:
         """Into the agent's mailbox, creating its record if this is its first mail."""
-        address = envelope.recipient
-        activation = self.agents.get(address)
+        activation = self.agents.get(envelope.recipient)
         if activation is None:
-            kind = self.types.get(type_of(address))
+            if self._cell.closing:
+                return (
+                    Offer.FULL
+                )  # It waits with its sender until the membership says who comes after this cell.
+            kind = self.types.get(type_of(envelope.recipient))
             if kind is None:
-                self._cell.answer(
-                    envelope, error=NotFound(f"no agent type {type_of(address)!r} in this cell")
-                )
+                error = NotFound(f"no agent type {type_of(envelope.recipient)!r} in this cell")
+                self._cell.answer(envelope, error=error)
                 return Offer.TAKEN
-            limits = self._cell.limits
-            mailbox = Mailbox(limits.mailbox_max, limits.pairs_max)
-            activation = Activation(address, kind, mailbox, self._cell.clock())
-            activation.run = envelope.run
-            self.agents[address] = activation
+            activation = self._record(envelope.recipient, kind, envelope.run)
         offer = activation.mailbox.offer(envelope)
         if offer is Offer.TAKEN and activation.server is None:
             activation.server = self._cell.start_task(self._serve(activation))
         return offer
+
+    def _record(self, address: str, kind: AgentType, run: str) -> Activation:
+        limits = self._cell.limits
+        mailbox = Mailbox(limits.mailbox_max, limits.pairs_max)
+        activation = self.agents[address] = Activation(address, kind, mailbox, self._cell.clock())
+        activation.run = run
+        return activation
 
     async def _serve(self, activation: Activation) -> None:
         """Start the agent if need be, then work through its mailbox; ends when it is empty or the agent is gone."""
@@ -77,8 +87,10 @@ class Host:
                 envelope = mailbox.take()
                 self._cell.has_room(activation.address)
                 turn = CellTurn(self._cell, activation, envelope)
-                activation.turns.add(turn)
+                activation.turns[turn] = None
                 self.turns[envelope.id] = turn
+                if envelope.budget:
+                    self._paying[envelope.budget] += 1
                 if activation.reentrant:
                     turn.task = self._cell.start_task(self._turn(turn))
                 else:
@@ -95,32 +107,44 @@ class Host:
         CURRENT.set(turn)
         payload: bytes | None = None
         error: AIPError | None = None
+        failure: Exception | None = None
+        turn.begun = True
         try:
             payload = await self._perform(turn)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cut:
             task = asyncio.current_task()
-            if turn.stopped is None:
+            if turn.stopped is None and task is not None and task.cancelling():
                 self._ended(turn)
                 raise  # This cell itself is ending.
-            if task is not None:
-                while task.uncancel() > 0:
-                    continue
-            error = turn.stopped
+            error = turn.stopped or agent_error(cut, activation.kind.code_root)
         except Exception as raised:  # noqa: BLE001 - whatever an agent raises is its caller's to see
             error = turn.stopped or agent_error(raised, activation.kind.code_root)
             if turn.stopped is None and activation.instance is not None and not isinstance(raised, UserError):
-                await self._tell_failure(turn, raised)
-        self._ended(turn)
-        if envelope.budget:
+                failure = raised
+        # From here on nobody can stop this turn: its answer goes out.
+        self.turns.pop(envelope.id, None)
+        if turn.stopped is not None:
+            _uncancel()
+        if envelope.budget and (envelope.origin != cell.name or self._paying[envelope.budget] == 1):
+            # Asked from this cell, its asker works on the same account here and settles with its own end.
             await cell.settle_account(envelope.budget)
         cell.answer(envelope, payload=payload, error=error)
+        if failure is not None:
+            await self._tell_failure(turn, failure)
+        self._ended(turn)
 
     def _ended(self, turn: CellTurn) -> None:
-        turn.activation.turns.discard(turn)
         self.turns.pop(turn.envelope.id, None)
+        account = turn.envelope.budget
+        if turn.activation.turns.pop(turn, 0) is None and account:
+            self._paying[account] -= 1
+            if not self._paying[account]:
+                del self._paying[account]
 
     async def _perform(self, turn: CellTurn) -> bytes:
         cell, activation, envelope = self._cell, turn.activation, turn.envelope
+        if turn.stopped is not None:
+            raise turn.stopped
         now = cell.clock()
         refusal = cell.guard.fence.peek(envelope, now)
         if refusal is not None:
@@ -150,21 +174,23 @@ class Host:
         cell, envelope = self._cell, turn.envelope
         number = 0
         turn.wake = asyncio.Event()
-        async for part in parts:
-            if envelope.kind == Kind.STREAM:
-                while number - turn.credited >= cell.limits.stream_window:
-                    turn.wake.clear()
-                    await turn.wake.wait()
-                data = codec.encode(spec.promised(part), cell.limits)
-                cell.post(envelope.origin, Part(envelope.id, number, data))
-            number += 1
+        async with aclosing(parts):  # What the agent's generator still has to clean up belongs to this turn.
+            async for part in parts:
+                if envelope.kind == Kind.STREAM:
+                    while number - turn.credited >= cell.limits.stream_window:
+                        turn.wake.clear()
+                        await turn.wake.wait()
+                    data = codec.encode(spec.promised(part), cell.limits)
+                    cell.post(envelope.origin, Part(envelope.id, number, data))
+                number += 1
         return codec.encode(number)
 
     async def _tell_failure(self, turn: CellTurn, raised: Exception) -> None:
         instance = turn.activation.instance
         assert instance is not None
         try:
-            await instance.on_failure(turn.context, raised)
+            async with asyncio.timeout(self._cell.limits.call_timeout_s):
+                await instance.on_failure(turn.context, raised)
         except Exception as second:  # noqa: BLE001 - a broken handler must not take the answer with it
             self._cell.audit.note(
                 "agent.on_failure_failed", turn.agent, {"error": f"{type(second).__name__}: {second}"}
@@ -179,14 +205,14 @@ class Host:
             await self._incarnate(activation)
         except Fenced:
             self._gone(activation)
-            for envelope in activation.mailbox.queue:
-                self._cell.route(envelope, later=True)
+            self._bequeath(activation, later=True)
             return False
         except Exception as raised:  # noqa: BLE001 - an agent that cannot start is its callers' to know
             error = agent_error(raised, activation.kind.code_root)
             self._start_failed(activation, error)
             return False
         activation.state = State.ACTIVE
+        _release(activation.started)
         self._cell.audit.note("agent.started", activation.address, {"incarnation": activation.incarnation})
         return True
 
@@ -197,6 +223,9 @@ class Host:
         granted = await cell.checkpoints.activate(address, cell.name, False)
         if granted.held_by:
             await self._claim(activation, granted.held_by)
+            owner = cell.locator.locate(address)
+            if owner is not None and owner != cell.name:
+                raise Fenced(f"{address} belongs to {owner} by now")  # Its mail goes there, in order.
             granted = await cell.checkpoints.activate(address, cell.name, True)
         activation.incarnation = granted.incarnation
         activation.instance = kind()
@@ -214,47 +243,85 @@ class Host:
         if holder == cell.name or cell.locator.generation(holder) is None:
             return
         future: asyncio.Future[HandOver] = asyncio.get_running_loop().create_future()
-        self._awaited[activation.address] = future
+        self._awaited[activation.address] = holder, future
         cell.post(holder, Claim(activation.address, cell.name, cell.locator.epoch))
         try:
             async with asyncio.timeout(HAND_OVER_WAIT_S):
                 given = await future
-            activation.mailbox.restore(given.mail, given.seen)
+            self._take_over(activation, given)
         except TimeoutError:
             cell.audit.note("agent.hand_over_timeout", activation.address, {"holder": holder})
         finally:
             self._awaited.pop(activation.address, None)
 
+    def moved(self, gone: list[str]) -> None:
+        """A new membership: who lives elsewhere now goes, and nobody waits for a dead holder or for an agent of others."""
+        cell = self._cell
+        for activation in list(self.agents.values()):
+            owner = cell.locator.locate(activation.address)
+            if owner is not None and owner != cell.name:
+                cell.start_task(self.stop(activation))
+        for agent, (holder, future) in self._awaited.items():
+            if not future.done() and (holder in gone or cell.locator.locate(agent) not in (None, cell.name)):
+                future.set_result(HandOver(agent, 0, (), {}))
+
     def claimed(self, claim: Claim) -> None:
         """Another cell owns this agent now: finish, checkpoint, hand over (A4)."""
         activation = self.agents.get(claim.agent)
-        if activation is None or activation.state in (State.NEW, State.GONE):
-            mail = tuple(activation.mailbox.queue) if activation else ()
-            seen = dict(activation.mailbox.seen) if activation else {}
-            if activation is not None:
-                self._gone(activation)
-            self._cell.post(claim.claimant, HandOver(claim.agent, 0, mail, seen))
+        if activation is None:
+            self._cell.post(claim.claimant, HandOver(claim.agent, 0, (), {}))
             return
-        self._cell.start_task(self.stop(activation, hand_to=claim.claimant))
+        activation.heir = claim.claimant
+        if activation.state is State.NEW:
+            self._gone(activation)
+            self._bequeath(activation)
+        else:
+            self._cell.start_task(self.stop(activation))
 
     def handed(self, given: HandOver) -> None:
-        future = self._awaited.get(given.agent)
+        """An old owner's mail: to whoever waits for it, or to an agent that has not begun; else it is ordinary mail."""
+        _, future = self._awaited.get(given.agent, ("", None))
         if future is not None and not future.done():
             future.set_result(given)
             return
-        # Nobody waits any more (the claim timed out): its mail is ordinary mail.
-        for envelope in given.mail:
-            self._cell.route(envelope)
-
-    async def stop(self, activation: Activation, hand_to: str = "") -> None:
-        """Running turns finish, `on_stop`, release, and the waiting mail goes on."""
-        if activation.state in (State.STOPPING, State.GONE):
+        activation = self.agents.get(given.agent)
+        kind = self.types.get(type_of(given.agent))
+        mine = (
+            given.mail
+            and self._cell.locator.locate(given.agent) == self._cell.name
+            and not self._cell.closing
+        )
+        if activation is None and mine and kind is not None:
+            activation = self._record(given.agent, kind, given.mail[0].run)
+        if (
+            activation is None
+            or activation.state not in (State.NEW, State.STARTING)
+            or activation.incarnation
+        ):
+            for envelope in given.mail:
+                self._cell.route(envelope)
             return
-        cell = self._cell
-        while activation.state in (State.NEW, State.STARTING) and activation.server is not None:
-            await asyncio.wait([activation.server])
+        self._take_over(activation, given)
+        if activation.server is None and activation.mailbox.queue:
+            activation.server = self._cell.start_task(self._serve(activation))
+
+    def _take_over(self, activation: Activation, given: HandOver) -> None:
+        activation.mailbox.restore(given.mail, given.seen)
+        for envelope in given.mail:
+            if envelope.kind != Kind.TELL:
+                self._cell.post(envelope.origin, Taken(envelope.id))
+
+    async def stop(self, activation: Activation) -> None:
+        """Running turns finish, `on_stop`, and the waiting mail goes on: to the heir, or where the agent lives then."""
+        if activation.state in (State.NEW, State.STARTING):
+            activation.started = activation.started or asyncio.get_running_loop().create_future()
+            await asyncio.wait([activation.started])
+        if activation.state is State.STOPPING:
+            activation.gone = activation.gone or asyncio.get_running_loop().create_future()
+            await asyncio.wait([activation.gone])
         if activation.state is not State.ACTIVE:
             return
+        cell = self._cell
         activation.state = State.STOPPING
         running = {turn.task for turn in activation.turns if turn.task is not None}
         if running:
@@ -266,22 +333,33 @@ class Host:
             if type(instance).on_stop is not Agent.on_stop:
                 async with asyncio.timeout(HAND_OVER_WAIT_S):
                     await instance.on_stop(turn.context)
-            await cell.checkpoints.release(activation.address, activation.incarnation)
+            if not self._heir(activation):
+                # With an heir the agent stays held, so that the heir asks for its mail before it starts (A4).
+                await cell.checkpoints.release(activation.address, activation.incarnation)
         except Exception as raised:  # noqa: BLE001 - an agent that cannot stop well still stops
             cell.audit.note(
                 "agent.stop_failed", activation.address, {"error": f"{type(raised).__name__}: {raised}"}
             )
+        if activation.state is State.GONE:
+            return  # Fenced meanwhile.
         self._gone(activation)
-        mail = tuple(activation.mailbox.queue)
-        activation.mailbox.queue.clear()
-        if hand_to:
-            cell.post(
-                hand_to,
-                HandOver(activation.address, activation.incarnation, mail, dict(activation.mailbox.seen)),
-            )
+        self._bequeath(activation)
+
+    def _heir(self, activation: Activation) -> str:
+        """The cell that is to have this agent after this one; "" where that is this cell itself, or nobody."""
+        owner = self._cell.locator.locate(activation.address)
+        return activation.heir or (owner if owner is not None and owner != self._cell.name else "")
+
+    def _bequeath(self, activation: Activation, later: bool = False) -> None:
+        """What an ended activation leaves: its waiting mail, and how far it has heard whom."""
+        cell, mailbox, heir = self._cell, activation.mailbox, self._heir(activation)
+        mail = tuple(mailbox.queue)
+        mailbox.queue.clear()
+        if heir:
+            cell.post(heir, HandOver(activation.address, activation.incarnation, mail, dict(mailbox.seen)))
         else:
             for envelope in mail:
-                cell.route(envelope)
+                cell.route(envelope, later)
 
     def drop(self, activation: Activation, error: AIPError) -> None:
         """A newer incarnation exists: this one ends at once, and its mail goes where the newer one is."""
@@ -289,14 +367,14 @@ class Host:
             return
         self._gone(activation)
         for turn in list(activation.turns):
-            turn.stop(error)
-        mail = list(activation.mailbox.queue)
-        activation.mailbox.queue.clear()
-        for envelope in mail:
-            self._cell.route(envelope, later=True)
+            if turn.envelope.id in self.turns:
+                turn.stop(error)
+        self._bequeath(activation, later=True)
 
     def _gone(self, activation: Activation) -> None:
         activation.state = State.GONE
+        _release(activation.started)
+        _release(activation.gone)
         if self.agents.get(activation.address) is activation:
             del self.agents[activation.address]
         self._cell.has_room(activation.address)
@@ -316,7 +394,8 @@ class Host:
             )
 
     def _start_failed(self, activation: Activation, error: AIPError) -> None:
-        if error.details.get("type") != "restart_intensity":
+        # A shard that cannot be asked is no fault of the agent.
+        if error.details.get("type") != "restart_intensity" and not isinstance(error, PlatformUnavailable):
             failed = self._starts.setdefault(
                 activation.address, deque(maxlen=self._cell.limits.agent_restarts_max)
             )
@@ -330,6 +409,8 @@ class Host:
         for envelope in activation.mailbox.queue:
             self._cell.answer(envelope, error=error)
         activation.mailbox.queue.clear()
+        if activation.heir:
+            self._bequeath(activation)
 
     async def _release(self, activation: Activation) -> None:
         try:
@@ -346,6 +427,8 @@ class Host:
             turn.stop(Cancelled(reason or "the caller no longer waits"))
         elif (activation := self.agents.get(recipient)) is not None:
             activation.mailbox.discard(call_id)
+        elif (owner := self._cell.locator.locate(recipient)) is not None and owner != self._cell.name:
+            self._cell.post(owner, Cancel(call_id, recipient, reason))  # It went on to there.
 
     def enforce(self, now: float) -> None:
         """Deadlines and kill orders reach running turns."""
@@ -372,6 +455,18 @@ class Host:
             turn.credited = max(turn.credited, number)
             if turn.wake is not None:
                 turn.wake.set()
+
+
+def _release(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)
+
+
+def _uncancel() -> None:
+    """This task was cancelled for the sake of one turn, which is over."""
+    task = asyncio.current_task()
+    while task is not None and task.uncancel() > 0:
+        continue
 
 
 def _lifecycle(activation: Activation, cell: str, now: float, cause: Envelope | None) -> Envelope:

@@ -36,12 +36,12 @@ class Stall:
 class Outbox:
     """What waits for one destination cell."""
 
-    __slots__ = ("busy", "number", "queue")
+    __slots__ = ("busy", "queue", "tries")
 
     def __init__(self) -> None:
         self.queue: deque[Item] = deque()
-        self.number = 0
         self.busy = False
+        self.tries = 0  # In a row, at a cell that did not open.
 
     def take(self, items_max: int, bytes_max: int) -> list[Item]:
         """The next frame's items: up to a count and a size, at least one."""
@@ -103,6 +103,28 @@ class Stalls:
         self.size += len(returned)
         stall.back_off(now)
         return stall.due
+
+    def overflow(self, recipient: str) -> list[Envelope]:
+        """What is too much after `put_back`, the newest first: it was on its way when the bound was reached."""
+        stall = self._by_recipient[recipient]
+        spilled: list[Envelope] = []
+        while self.size > self._max and stall.queue:
+            spilled.append(stall.queue.pop())
+            self.size -= 1
+        return spilled
+
+    def last(self, recipient: str) -> Envelope | None:
+        stall = self._by_recipient.get(recipient)
+        return stall.queue[-1] if stall is not None and stall.queue else None
+
+    def withdraw(self, envelope: Envelope) -> bool:
+        """Its sender waits no longer. False: it is on its way already."""
+        stall = self._by_recipient.get(envelope.recipient)
+        if stall is None or envelope not in stall.queue:
+            return False
+        stall.queue.remove(envelope)
+        self.size -= 1
+        return True
 
     def release(self, recipient: str) -> list[Envelope]:
         """Everything that waits for a receiver, to be offered again; later messages queue behind until `clear`."""

@@ -1,8 +1,10 @@
 """The sending side of a cell: outboxes, frames, acks, and the memory of what others have sent.
 
 Guarantees: at most one frame per destination in flight; items to one destination leave in the order they were posted; a frame
-that was surely not received is sent again, elsewhere if its receiver moved; one whose fate is unknown is never repeated - its
-calls end in `AgentLost`. Incoming frames of an old generation, or out of their numbering, are refused whole (D4).
+that was surely not received is sent again, elsewhere if its receiver moved; of one whose fate is unknown no message is ever
+repeated - its calls end in `AgentLost`. Incoming frames of an old generation, or out of their numbering, are refused whole (D4):
+frames are numbered over the life of the sending cell, and what was heard of it is remembered even while it is no member, since
+a cell may be back that was believed gone.
 """
 
 from __future__ import annotations
@@ -11,14 +13,19 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .envelope import Ack, Envelope, Frame, Item, Reply, decode_ack, encode
+from .envelope import Ack, Envelope, Frame, HandOver, Item, Reply, decode_ack, encode
 from .outbox import Outbox, Stalls
 from .ports import CellLost, NotSent, Transport
 
 if TYPE_CHECKING:
     from .cell import Cell
 
-UNREACHABLE_PAUSE_S = 0.05  # Between attempts at a cell that is a member but does not answer its door yet.
+UNREACHABLE_PAUSE_S = 0.05  # Between attempts at a cell that does not open its door.
+STRANGER_TRIES_MAX = (
+    20  # Attempts at one that is no member: a client or a run that is alive opens within a second.
+)
+CATCH_UP_S = 2.0  # A cell learns of a membership by a push, at the latest with its next heartbeat.
+FLUSH_S = 1.0  # How long a cell that leaves waits for its last words to go out.
 ACK_HOLD_S = 0.001  # How long an ack waits for the replies to its own frame: a quick agent answers within one delivery.
 
 
@@ -49,6 +56,7 @@ class Post:
         self._outboxes: dict[str, Outbox] = {}
         self._heard: dict[str, tuple[int, int]] = {}  # source cell -> (generation, last frame number)
         self._held: dict[str, list[Held]] = {}
+        self._pumps: dict[asyncio.Task[None], None] = {}
         self.stalls = Stalls(cell.limits.stalled_max)
         self.frames_sent = 0
 
@@ -66,37 +74,53 @@ class Post:
         box.queue.append(item)
         if not box.busy:
             box.busy = True
-            self._cell.start_task(self._pump(destination, box))
+            pump = self._cell.start_task(self._pump(destination, box))
+            self._pumps[pump] = None
+            pump.add_done_callback(lambda done: self._pumps.pop(done, None))
 
     async def _pump(self, destination: str, box: Outbox) -> None:
         limits = self._cell.limits
         try:
             while box.queue:
                 items = box.take(limits.frame_items_max, limits.frame_bytes_max)
-                box.number += 1
-                frame = encode(Frame(self._cell.name, self._cell.generation, box.number, items))
                 self.frames_sent += 1
+                frame = encode(
+                    Frame(
+                        self._cell.name,
+                        self._cell.generation,
+                        self.frames_sent,
+                        items,
+                        self._cell.locator.epoch,
+                    )
+                )
                 try:
                     ack = decode_ack(await self._transport.deliver(destination, frame))
                 except NotSent:
-                    if not await self._again(destination, box, items):
-                        return
+                    await self._again(destination, box, items)
+                    continue
                 except CellLost:
                     self._cell.lost(destination, items)
                 else:
                     self._acknowledged(destination, box, items, ack)
+                box.tries = 0
         finally:
             box.busy = False
+            if not box.queue and self._cell.locator.generation(destination) is None:
+                self._outboxes.pop(destination, None)
 
-    async def _again(self, destination: str, box: Outbox, items: list[Item]) -> bool:
-        """Nothing arrived. Send what moved to its new place; keep the rest for when the cell opens. True: go on pumping."""
+    async def _again(self, destination: str, box: Outbox, items: list[Item]) -> None:
+        """Nothing arrived. Send what moved to its new place; keep the rest for when the cell opens."""
         box.queue.extendleft(reversed(items))
+        box.tries += 1
         await asyncio.sleep(UNREACHABLE_PAUSE_S)
-        if self._cell.locator.generation(destination) is None:
-            self.forget(destination)
-            return False
         self.reroute(destination)
-        return True
+        if box.tries >= STRANGER_TRIES_MAX and self._cell.locator.generation(destination) is None:
+            self.forget(destination)
+
+    async def flush(self) -> None:
+        """What waits leaves, or has had its time."""
+        if self._pumps:
+            await asyncio.wait(self._pumps, timeout=FLUSH_S)
 
     def reroute(self, destination: str) -> None:
         """Envelopes that wait for this cell and whose receiver now lives elsewhere go there; expired ones end."""
@@ -111,18 +135,21 @@ class Post:
 
     def forget(self, destination: str) -> None:
         """The cell is no longer a member: what waits for agents goes to where they live now, the rest has no reader."""
-        box = self._outboxes.pop(destination, None)
-        self._heard.pop(destination, None)
-        if box is not None:
-            waiting, box.queue = list(box.queue), type(box.queue)()
-            for item in waiting:
-                if isinstance(item, Envelope):
-                    self._cell.route(item)
+        box = self._outboxes.get(destination)
+        if box is None:
+            return
+        waiting, box.queue = list(box.queue), type(box.queue)()
+        for item in waiting:
+            if isinstance(item, Envelope):
+                self._cell.route(item)
+            elif isinstance(item, HandOver):
+                for envelope in item.mail:
+                    self._cell.route(envelope)
 
     def _acknowledged(self, destination: str, box: Outbox, items: list[Item], ack: Ack) -> None:
         if not ack.accepted:
             # The receiver knows a newer generation of this cell, so this cell is a ghost; or took this frame already.
-            self._cell.lost(destination, items)
+            self._cell.lost(destination, items, again=False)
             return
         full: dict[str, list[Envelope]] = {}
         for index in ack.full:
@@ -154,6 +181,8 @@ class Post:
         if (frame.generation, frame.number) <= known:
             return Ack(accepted=False)
         self._heard[frame.source] = (frame.generation, frame.number)
+        if frame.epoch > self._cell.locator.epoch:
+            await self._catch_up(frame)
         calls = {item.id for item in frame.items if isinstance(item, Envelope) and item.kind == 0}
         held = None
         if calls:
@@ -177,6 +206,15 @@ class Post:
         if not waiting:
             del self._held[frame.source]
         return Ack(full=full, items=held.items)
+
+    async def _catch_up(self, frame: Frame) -> None:
+        """Its sender knows a newer membership. Mail that is not ours as far as we know would go back there, and come again."""
+        cell = self._cell
+        strange = [
+            item for item in frame.items if isinstance(item, Envelope) and not cell.serves(item.recipient)
+        ]
+        if strange:
+            await cell.reached(frame.epoch, CATCH_UP_S)
 
 
 def _open(done: asyncio.Future[None]) -> None:

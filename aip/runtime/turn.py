@@ -49,6 +49,7 @@ class CellTurn:
     __slots__ = (
         "activation",
         "agent",
+        "begun",
         "cell",
         "context",
         "credited",
@@ -69,6 +70,7 @@ class CellTurn:
         self.restored: Any = None
         self.started = cell.clock()
         self.stopped: AIPError | None = None
+        self.begun = False
         self.task: asyncio.Task[Any] | None = None
         self.credited = 0
         self.wake: asyncio.Event | None = None
@@ -102,7 +104,8 @@ class CellTurn:
         """End this turn from outside with `error` as its outcome."""
         if self.stopped is None:
             self.stopped = error
-            if self.task is not None:
+            # A turn that has not begun ends when it does. One that ends itself (it was fenced) is told by what is raised next.
+            if self.begun and self.task is not None and self.task is not asyncio.current_task():
                 self.task.cancel()
 
     # What an agent may do -------------------------------------------------------------------------------------------
@@ -156,10 +159,14 @@ class CellTurn:
         data = codec.encode(state, self.cell.limits)
         if len(data) > self.cell.limits.checkpoint_bytes_max:
             raise InvalidPayload(f"checkpoint of {len(data)} bytes exceeds the limit")
+        activation = self.activation
+        activation.saving = activation.saving or asyncio.Lock()
         try:
-            await self.cell.checkpoints.save(self.agent, self.activation.incarnation, data)
+            # One after the other: of two at once the later one must not be overwritten by the earlier (A5).
+            async with activation.saving:
+                await self.cell.checkpoints.save(self.agent, activation.incarnation, data)
         except Fenced as error:
-            self.cell.fenced(self.activation, error)
+            self.cell.fenced(activation, error)
             raise
 
     async def effect(
@@ -194,11 +201,9 @@ class CellTurn:
             )
             raise refusal
         try:
-            result = await self._perform(action, timeout_s)
-        except TimeoutError:
-            raise EffectInDoubt(
-                f"effect {key!r} was cut off after its time; its outcome is not known", key=key
-            ) from None
+            result = await self._perform(action, timeout_s, key)
+        except EffectInDoubt:
+            raise
         except Exception as error:
             await cell.checkpoints.end_effect(self.agent, incarnation, key, None)
             cell.audit.note(
@@ -210,12 +215,27 @@ class CellTurn:
         cell.audit.note("effect.done", self.agent, {"effect": name, "key": key, "run": self.run})
         return codec.decode(data)
 
-    async def _perform(self, action: Callable[[], Any], timeout_s: float | None) -> Any:
-        async with asyncio.timeout(min(self.remaining_s(), 1e9) if timeout_s is None else timeout_s):
-            if inspect.iscoroutinefunction(action):
-                return await action()
-            result = await self.cell.in_thread(action)
-            return await result if inspect.isawaitable(result) else result
+    async def _perform(self, action: Callable[[], Any], timeout_s: float | None, key: str) -> Any:
+        def checked() -> Any:
+            # Threads may be busy for a while; an order that came meanwhile still comes in time (K1).
+            if (refusal := self.cell.guard.fence.peek(self.envelope, self.cell.clock())) is not None:
+                raise refusal
+            return action()
+
+        try:
+            async with asyncio.timeout(
+                min(self.remaining_s(), 1e9) if timeout_s is None else timeout_s
+            ) as time:
+                if inspect.iscoroutinefunction(action):
+                    return await action()
+                result = await self.cell.in_thread(checked)
+                return await result if inspect.isawaitable(result) else result
+        except TimeoutError:
+            if not time.expired():
+                raise  # The action's own, so it has ended (E4).
+            raise EffectInDoubt(
+                f"effect {key!r} was cut off after its time; its outcome is not known", key=key
+            ) from None
 
     async def spend(self, amounts: Mapping[str, int]) -> None:
         for unit, amount in amounts.items():

@@ -96,7 +96,9 @@ class Subject(Agent):
         await _watched(ctx, uid, timeout_s, lambda: ctx.call(to, "work", arguments, timeout_s=timeout_s))
 
     async def _compute(self, ctx: Context, uid: str, to: str, timeout_s: float) -> None:
-        await _watched(ctx, uid, timeout_s, lambda: ctx.call(to, "compute", {"uid": uid}, timeout_s=timeout_s))
+        await _watched(
+            ctx, uid, timeout_s, lambda: ctx.call(to, "compute", {"uid": uid}, timeout_s=timeout_s)
+        )
 
     async def _stream(self, ctx: Context, uid: str, to: str, count: int, take: int, timeout_s: float) -> None:
         async def read() -> str:
@@ -136,7 +138,7 @@ class Subject(Agent):
         turn, world = _turn(ctx), WORLD.get()
 
         def begin() -> Callable[[str], None]:
-            durable = world.shard is not None and world.shard.begun_durably(ctx.agent, f"outside:{key}")
+            durable = world.last_shard.begun_durably(ctx.agent, f"outside:{key}")
             return world.witness.action(
                 _place(turn), ctx.agent, key, turn.envelope, idempotent=idempotent, durable=durable
             )

@@ -44,7 +44,9 @@ class Tally:
         del self.taken[envelope.id]
 
     def settle(self, envelope: Envelope, now: float, duration_s: float, error: AIPError | None) -> None:
-        self._witness.hold("settled", envelope.id in self.taken, f"{envelope.id} was settled without a permit")
+        self._witness.hold(
+            "settled", envelope.id in self.taken, f"{envelope.id} was settled without a permit"
+        )
         self.taken.pop(envelope.id, None)
 
 
@@ -62,7 +64,7 @@ class Notes:
     def note(self, kind: str, subject: str, detail: Mapping[str, Any]) -> None:
         if self._process.alive:
             self._witness.event("note", kind, subject, detail.get("code", ""))
-            self._witness.noted(kind)
+            self._witness.noted(kind, detail.get("id", ""))
             if kind == "cell.task_failed":
                 self._witness.violate("internal", f"{subject}: {detail['error']}")
 
@@ -79,7 +81,7 @@ class WatchedCell(Cell):
 
     def answer(self, envelope: Envelope, payload: bytes | None = None, error: AIPError | None = None) -> None:
         if self.process.alive:
-            self.witness.answered(envelope)
+            self.witness.answered(self.process, envelope, "ok" if error is None else error.code)
         super().answer(envelope, payload, error)
 
 
@@ -115,6 +117,7 @@ class CellProcess(Process):
         limits: Limits,
     ) -> None:
         super().__init__(name, generation)
+        self.hosts = hosts
         self.placement = Placement(Membership(epoch=0))
         self.joined = asyncio.Event()
         self.tally = Tally(witness)
@@ -143,6 +146,10 @@ class CellProcess(Process):
         if self.alive:
             super().crash()
             self._witness.gone(self)
+
+    async def leave(self) -> None:
+        await self.cell.stop()
+        self.crash()
 
     async def deliver(self, frame: bytes) -> bytes:
         if not self.joined.is_set():

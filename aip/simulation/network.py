@@ -86,6 +86,8 @@ class Process:
         self.name = name
         self.generation = generation
         self.alive = True
+        self.leaving = False
+        self.died = asyncio.Event()  # Set when its supervisor can know.
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self.exchanges: dict[asyncio.Future[Any], None] = {}
 
@@ -103,8 +105,13 @@ class Process:
         for task in [*self._tasks, *self.owned()]:
             task.cancel()
         loop = asyncio.get_running_loop()
+        loop.call_later(DEATH_NOTICE_S, self.died.set)
         for future in list(self.exchanges):
             loop.call_later(DEATH_NOTICE_S, _fail, future, CellLost(self.name))
+
+    async def leave(self) -> None:
+        """End in good order. What is not over when its supervisor's patience is becomes a crash."""
+        self.crash()
 
     def owned(self) -> list[asyncio.Task[Any]]:
         """Tasks that somebody else keeps for this process."""
@@ -122,7 +129,9 @@ async def never() -> None:
 
 
 class Network:
-    def __init__(self, rng: random.Random, weather: Weather, failed: Callable[[str, BaseException], None]) -> None:
+    def __init__(
+        self, rng: random.Random, weather: Weather, failed: Callable[[str, BaseException], None]
+    ) -> None:
         self.weather = weather
         self.fates: Counter[Fate] = Counter()
         self._rng = rng

@@ -76,12 +76,13 @@ class Shard(Process):
             self.table.apply(record)
 
     def begun_durably(self, agent: str, key: str) -> bool:
-        """Whether the newest intent of this effect would survive a power cut now."""
-        for index in reversed(self.records):
-            record = self.records[index]
-            if isinstance(record, EffectRecord) and (record.agent, record.key) == (agent, key):
-                return record.status == "begun" and index <= self.durable_index
-        return False
+        """Whether an intent of this effect would survive a power cut now."""
+        return any(
+            isinstance(record, EffectRecord)
+            and (record.agent, record.key, record.status) == (agent, key, "begun")
+            and index <= self.durable_index
+            for index, record in self.records.items()
+        )
 
     # What cells ask ---------------------------------------------------------------------------------------------------
 
@@ -157,7 +158,9 @@ class ShardPort:
     async def begin_effect(
         self, agent: str, incarnation: int, key: str, name: str, idempotent: bool
     ) -> EffectGrant:
-        return await self._ask(lambda shard: shard.begin_effect(agent, incarnation, key, idempotent), again=False)
+        return await self._ask(
+            lambda shard: shard.begin_effect(agent, incarnation, key, idempotent), again=False
+        )
 
     async def end_effect(self, agent: str, incarnation: int, key: str, result: bytes | None) -> None:
         await self._ask(lambda shard: shard.end_effect(agent, key, result))

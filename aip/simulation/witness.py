@@ -33,19 +33,17 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
 
+from ..errors import AgentLost
 from ..ids import base_type, type_of
-from ..runtime.envelope import Envelope
+from ..runtime.envelope import Envelope, Kind
 
 LATE_S = 0.05  # Scheduling between a deadline and the caller that hears of it.
 TAIL_EVENTS = 60
 VIOLATIONS_MAX = 20  # The first one matters; more only show how far it went.
 
-ROWS = (
-    ("D1", "D2", "D3", "D4", "D5")
-    + ("O1", "O2", "O3", "O4", "O5")
-    + ("A2", "A3", "A4", "A5", "E1", "E2", "E3", "E4", "J1", "R1", "R2", "R3", "K1", "K4")
-    + ("alive", "settled", "leak", "live", "internal")
-)
+DELIVERY = ("D1", "D2", "D3", "D4", "D5", "O1", "O2", "O3", "O4", "O5")
+STATE = ("A2", "A3", "A4", "A5", "E1", "E2", "E3", "E4", "J1", "R1", "R2", "R3", "K1", "K4")
+ROWS = (*DELIVERY, *STATE, "alive", "settled", "leak", "live", "internal")
 
 
 class Place(Protocol):
@@ -97,7 +95,9 @@ class Life:
     """What is known of one agent over all its activations."""
 
     granted: int = 0
-    activated: int = 0
+    unused: dict[int, tuple[str, int]] = field(
+        default_factory=dict
+    )  # incarnation -> cell, state acknowledged then
     acknowledged: int = 0
     attempted: int = 0
     running: dict[int, list[tuple[str, Place]]] = field(default_factory=dict)  # incarnation -> turns
@@ -116,12 +116,14 @@ class Witness:
         self.tells: dict[str, Tell] = {}
         self.tells_noted = 0
         self.strict = False  # Nothing fails in this seed: nothing may be lost.
+        self.doubtful = False  # A living cell may be believed dead in this seed.
         self.standing: dict[str, None] = {}  # Kill orders.
         self._started: dict[str, None] = {}  # Envelopes handed to agents.
-        self._sequence: dict[tuple[str, str], int] = {}
+        # (sender, its incarnation where that matters, receiver) -> how far it was heard, and by which incarnation
+        self._sequence: dict[tuple[str, int, str], tuple[int, int]] = {}
         self._lives: dict[str, Life] = {}
         self._effects: dict[tuple[str, str], Effect] = {}
-        self._answered: Counter[str] = Counter()
+        self._answered: Counter[tuple[str, int, str]] = Counter()
 
     # The record -------------------------------------------------------------------------------------------------------
 
@@ -166,7 +168,7 @@ class Witness:
         if code == "ok":
             self.hold("D1", value == uid, f"{uid} was answered with {value!r}")
         if self.strict:
-            lost = code in ("undelivered.agent_lost", "undelivered.overtaken", "undelivered.fenced")
+            lost = code in ("undelivered.agent_lost", "undelivered.fenced")
             self.hold("A4", not lost, f"{uid} ended in {code} although nothing failed")
 
     def told(self, uid: str, sender: Place, recipient: str) -> None:
@@ -195,21 +197,26 @@ class Witness:
     def served_by(self, place: Place) -> list[Out]:
         return [out for out in self.out.values() if out.served_by is place]
 
-    def answered(self, envelope: Envelope) -> None:
-        """A cell gave a call its outcome."""
-        if envelope.kind != 1:
-            self._answered[envelope.id] += 1
-            count = self._answered[envelope.id]
-            self.hold("D1", count == 1, f"{envelope.id} to {envelope.recipient} was answered {count} times")
+    def answered(self, place: Place, envelope: Envelope, code: str) -> None:
+        """A cell gave a call its outcome. (One on its way may have before, believing it lost: its caller hears one.)"""
+        if envelope.kind != Kind.TELL and code != AgentLost.code:
+            self._answered[place.name, place.generation, envelope.id] += 1
+            count = self._answered[place.name, place.generation, envelope.id]
+            self.hold(
+                "D1", count == 1, f"{place.name} answered {envelope.id} to {envelope.recipient} {count} times"
+            )
 
-    def noted(self, kind: str) -> None:
-        if kind in ("tell.failed", "tell.lost"):
+    def noted(self, kind: str, message: str) -> None:
+        """An audit entry. One about a tell that was started says that it failed, not that it was lost."""
+        if kind in ("tell.failed", "tell.lost") and message not in self._started:
             self.tells_noted += 1
 
     # Turns, as agents see them ----------------------------------------------------------------------------------------
 
     @contextmanager
-    def turn(self, place: Place, envelope: Envelope, incarnation: int, uid: str, *, reentrant: bool) -> Iterator[None]:
+    def turn(
+        self, place: Place, envelope: Envelope, incarnation: int, uid: str, *, reentrant: bool
+    ) -> Iterator[None]:
         if not place.alive:
             yield
             return
@@ -227,8 +234,10 @@ class Witness:
             if not turns:
                 running.pop(incarnation, None)
 
-    def _turn_began(self, place: Place, envelope: Envelope, incarnation: int, uid: str, *, reentrant: bool) -> None:
-        agent, sender = envelope.recipient, envelope.sender
+    def _turn_began(
+        self, place: Place, envelope: Envelope, incarnation: int, uid: str, *, reentrant: bool
+    ) -> None:
+        agent = envelope.recipient
         self.event("start", uid, agent, incarnation, place.name)
         tell = self.tells.pop(uid, None)
         row = "D4" if tell is None else "D2"
@@ -236,13 +245,23 @@ class Witness:
         self._started[envelope.id] = None
         if uid in self.out:
             self.out[uid].served_by = place
-        last = self._sequence.get((sender, agent), -1)
-        self.hold("O1", envelope.sequence > last, f"{sender} → {agent}: {envelope.sequence:x} after {last:x}")
-        self._sequence[sender, agent] = max(last, envelope.sequence)
-        others = self._life(agent).running.get(incarnation, [])
+        # The thread of a re-entrant agent's synchronous turn may come to it after the next turn's start.
+        if not (reentrant and envelope.capability == "compute"):
+            self._hold_order(envelope, incarnation)
+        others = [message for message, _ in self._life(agent).running.get(incarnation, [])]
         if not reentrant:
             self.hold("O2", not others, f"{agent}#{incarnation} was handed {uid} while it was at {others}")
         self._hold_kill(envelope, f"{uid} was dispatched to {agent}")
+
+    def _hold_order(self, envelope: Envelope, incarnation: int) -> None:
+        sender, agent = envelope.sender, envelope.recipient
+        # Where a living cell is believed dead, an old incarnation may still send and be sent to: it does not count (A3).
+        life = envelope.sequence >> 32 if self.doubtful else 0
+        last, by = self._sequence.get((sender, life, agent), (-1, 0))
+        if self.doubtful and incarnation < by:
+            return
+        self.hold("O1", envelope.sequence > last, f"{sender} → {agent}: {envelope.sequence:x} after {last:x}")
+        self._sequence[sender, life, agent] = max(last, envelope.sequence), incarnation
 
     def _hold_kill(self, envelope: Envelope, what: str) -> None:
         names = {f"run/{envelope.run}", "platform"}
@@ -261,33 +280,38 @@ class Witness:
         self.event("granted", agent, incarnation, cell)
         self.hold("A2", incarnation > life.granted, f"{agent} was given {incarnation} after {life.granted}")
         life.granted = max(life.granted, incarnation)
+        life.unused[incarnation] = (cell, life.acknowledged)
 
     def activated(self, place: Place, agent: str, incarnation: int, restored: int) -> None:
         if not place.alive:
             return
         life = self._life(agent)
         self.event("activated", agent, incarnation, place.name, restored)
-        self.hold("A2", incarnation > life.activated, f"{agent} started {incarnation} after {life.activated}")
-        life.activated = max(life.activated, incarnation)
+        cell, acknowledged = life.unused.pop(incarnation, ("nobody", 0))
+        self.hold("A2", cell == place.name, f"{agent} acts as {incarnation} in {place.name}, given to {cell}")
         self.hold(
             "A5",
-            life.acknowledged <= restored <= life.attempted,
-            f"{agent}#{incarnation} found {restored}; {life.acknowledged} was acknowledged, {life.attempted} attempted",
+            acknowledged <= restored <= life.attempted,
+            f"{agent}#{incarnation} found {restored}; {acknowledged} was acknowledged, {life.attempted} attempted",
         )
 
     def saving(self, agent: str, value: int) -> None:
+        self.event("save", agent, value)
         life = self._life(agent)
         life.attempted = max(life.attempted, value)
 
     def saved(self, place: Place, agent: str, value: int) -> None:
         if place.alive:
+            self.event("saved", agent, value)
             life = self._life(agent)
             life.acknowledged = max(life.acknowledged, value)
 
     def accepted(self, what: str, agent: str, incarnation: int) -> None:
         """The shard took a checkpoint, or granted an effect."""
         newest = self._life(agent).granted
-        self.hold("A3", incarnation >= newest, f"a {what} of {agent}#{incarnation} was accepted; {newest} exists")
+        self.hold(
+            "A3", incarnation >= newest, f"a {what} of {agent}#{incarnation} was accepted; {newest} exists"
+        )
 
     def action(
         self, place: Place, agent: str, key: str, envelope: Envelope, *, idempotent: bool, durable: bool
@@ -320,7 +344,8 @@ class Witness:
         """Everything died and the disk lost what was not synced: what is left there is what counts from here on."""
         self.event("power cut")
         for agent, life in self._lives.items():
-            life.granted = life.activated = incarnations.get(agent, 0)
+            life.granted = incarnations.get(agent, 0)
+            life.unused.clear()
             life.acknowledged = states.get(agent, 0)
             # A sequence holds an incarnation. One that was never synced is given again, and its numbers with it.
         self._sequence.clear()
