@@ -7,7 +7,7 @@ that a cell and `aip --help` do not pay for it.
 from typing import TYPE_CHECKING, Any
 
 from .agent import Agent, AgentRef, Context, agent_of, capability
-from .errors import AIPError, AgentFailed
+from .errors import AgentFailed, AIPError
 
 if TYPE_CHECKING:
     from .client import Platform, connect

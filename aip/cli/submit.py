@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -36,7 +36,12 @@ from .session import Session, person, session
     metavar="KEY",
     help="The same key again gives the same run, not another one.",
 )
-def submit(plan: Path, inputs: tuple[tuple[str, str], ...], detach: bool, idempotency_key: str) -> None:
+@click.option(
+    "--chaos", type=int, metavar="SEED", hidden=True, help="Kill a cell and the run's process on the way."
+)
+def submit(
+    plan: Path, inputs: tuple[tuple[str, str], ...], detach: bool, idempotency_key: str, chaos: int | None
+) -> None:
     """Run a plan and watch it.
 
     Starts a platform if there is none. The first Ctrl-C cancels the run and waits for its end; the second leaves at once.
@@ -44,16 +49,21 @@ def submit(plan: Path, inputs: tuple[tuple[str, str], ...], detach: bool, idempo
     from ..orchestration.parse import resolve_inputs
 
     one = session()
-    values = resolve_inputs(plan_file.parsed(plan), collected(inputs), Path.cwd())
+    resolved = resolve_inputs(plan_file.parsed(plan), collected(inputs), Path.cwd())
+    values = {
+        name: value for name, value in resolved.items() if value is not None
+    }  # What is left out stays left out.
     with started(one, lambda: plan_file.checked(plan, one.library)) as platform:
         run_id = platform.submit(plan.absolute(), values, idempotency_key=idempotency_key, by=person())
         if detach:
             show_id(one, run_id)
             return
+        from .chaos import Chaos
         from .follow import follow
 
         one.say(f"run {run_id}")
-        code = follow(one, platform, run_id)
+        with nullcontext() if chaos is None else Chaos(one, platform, run_id, chaos):
+            code = follow(one, platform, run_id)
     click.get_current_context().exit(code)
 
 

@@ -116,7 +116,12 @@ def _task() -> Schema:
         "gate",
         {
             "question": {"type": "string"},
-            "approvers": {"type": "array", "minItems": 1, "uniqueItems": True, "items": _text(v.APPROVER_FORM)},
+            "approvers": {
+                "type": "array",
+                "minItems": 1,
+                "uniqueItems": True,
+                "items": _text(v.APPROVER_FORM),
+            },
             "expires": _text(DURATION_FORM),
             "default": {"enum": list(v.DECISIONS)},
         },

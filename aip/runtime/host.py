@@ -166,8 +166,15 @@ class Host:
         if spec.kind == "async":
             result = await method(**arguments)
         else:
-            result = await cell.in_thread(lambda: method(**arguments))
+            result = await cell.in_thread(lambda: self._call_checked(turn, method, arguments))
         return codec.encode(spec.promised(result), cell.limits)
+
+    def _call_checked(self, turn: CellTurn, method: Any, arguments: Any) -> Any:
+        """In a thread, that may have been waited for: an order or an end that came meanwhile still comes in time (K1)."""
+        refusal = turn.stopped or self._cell.guard.fence.peek(turn.envelope, self._cell.clock())
+        if refusal is not None:
+            raise refusal
+        return method(**arguments)
 
     async def _stream(self, turn: CellTurn, spec: Any, parts: Any) -> bytes:
         """Send parts as they come, at most a window ahead of the reader; the reply tells how many there were."""

@@ -21,6 +21,7 @@ from ..runtime.simulated_disk import SimulatedDisk
 from ..runtime.supervision import (
     ChildExited,
     ChildSpec,
+    ChildState,
     ChildStarted,
     Command,
     Desired,
@@ -191,8 +192,11 @@ class Root(Process):
         process = self._world.living(name)
         if process is None:
             await asyncio.sleep(START_S * self._rng.random())
-            if self._rooms[room].core is not core:
-                return  # This supervisor is no more; its successor starts what is missing.
+            if self._rooms[room].core is not core or core.states().get(name) != (
+                ChildState.STARTING,
+                command.generation,
+            ):
+                return  # This supervisor is no more, or the child was stopped before it was there.
             process = self._world.living(name)
         if process is None:
             if self._rng.random() < START_FAILS:

@@ -116,11 +116,10 @@ class Witness:
         self.tells: dict[str, Tell] = {}
         self.tells_noted = 0
         self.strict = False  # Nothing fails in this seed: nothing may be lost.
-        self.doubtful = False  # A living cell may be believed dead in this seed.
+        self.doubtful = False  # Processes die in this seed, or are believed dead.
         self.standing: dict[str, None] = {}  # Kill orders.
         self._started: dict[str, None] = {}  # Envelopes handed to agents.
-        # (sender, its incarnation where that matters, receiver) -> how far it was heard, and by which incarnation
-        self._sequence: dict[tuple[str, int, str], tuple[int, int]] = {}
+        self._sequence: dict[tuple[str, str, tuple[int, int]], int] = {}  # How far a pair has come.
         self._lives: dict[str, Life] = {}
         self._effects: dict[tuple[str, str], Effect] = {}
         self._answered: Counter[tuple[str, int, str]] = Counter()
@@ -168,8 +167,7 @@ class Witness:
         if code == "ok":
             self.hold("D1", value == uid, f"{uid} was answered with {value!r}")
         if self.strict:
-            lost = code in ("undelivered.agent_lost", "undelivered.fenced")
-            self.hold("A4", not lost, f"{uid} ended in {code} although nothing failed")
+            self.hold("A4", code != AgentLost.code, f"{uid} ended in {code} although nothing failed")
 
     def told(self, uid: str, sender: Place, recipient: str) -> None:
         """Before `tell` is called: it may start before it returns."""
@@ -255,13 +253,12 @@ class Witness:
 
     def _hold_order(self, envelope: Envelope, incarnation: int) -> None:
         sender, agent = envelope.sender, envelope.recipient
-        # Where a living cell is believed dead, an old incarnation may still send and be sent to: it does not count (A3).
-        life = envelope.sequence >> 32 if self.doubtful else 0
-        last, by = self._sequence.get((sender, life, agent), (-1, 0))
-        if self.doubtful and incarnation < by:
-            return
+        # Where processes die, or are believed dead, what an agent had heard is lost with its incarnation, and an old
+        # incarnation may still send: order holds between one life of the sender and one of the receiver.
+        lives = (envelope.sequence >> 32, incarnation) if self.doubtful else (0, 0)
+        last = self._sequence.get((sender, agent, lives), -1)
         self.hold("O1", envelope.sequence > last, f"{sender} → {agent}: {envelope.sequence:x} after {last:x}")
-        self._sequence[sender, life, agent] = max(last, envelope.sequence), incarnation
+        self._sequence[sender, agent, lives] = max(last, envelope.sequence)
 
     def _hold_kill(self, envelope: Envelope, what: str) -> None:
         names = {f"run/{envelope.run}", "platform"}
