@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -144,11 +145,14 @@ class Orchestrator(Process):
 
     # The tree -------------------------------------------------------------------------------------------------------
 
-    def _shell(self, name: str, **options: Any) -> SupervisorShell:
+    def _shell(
+        self, name: str, restarts_max: int, window_s: float = 60.0, strategy: Strategy = Strategy.ONE_FOR_ONE
+    ) -> SupervisorShell:
+        ordered = strategy is not Strategy.ONE_FOR_ONE
         return SupervisorShell(
             name,
             self.site,
-            SupervisorSpec(Strategy.ONE_FOR_ONE, ordered=False, **options),
+            SupervisorSpec(strategy, restarts_max, window_s, ordered=ordered),
             first_generation=self.generation * GENERATIONS_PER_TERM,
             rng=self.rng,
             on_change=self._changed,
@@ -270,7 +274,7 @@ class Orchestrator(Process):
     # Pools ----------------------------------------------------------------------------------------------------------
 
     def _pool_shell(self, spec: PoolSpec) -> SupervisorShell:
-        shell = self._shell(f"pool-{spec.pool}", restarts_max=20)
+        shell = self._shell(f"pool-{spec.pool}", spec.restarts_max, spec.window_s, Strategy(spec.strategy))
         shell.begin()
         return shell
 
@@ -281,7 +285,12 @@ class Orchestrator(Process):
         return pool
 
     async def _declare_pool(
-        self, spec: dict[str, Any], manifests: dict[str, Any], pins: list[str] | None = None, run: str = ""
+        self,
+        spec: dict[str, Any],
+        manifests: dict[str, Any],
+        pins: Sequence[str] = (),
+        warm: Sequence[str] = (),
+        run: str = "",
     ) -> None:
         """This code is to be reachable: its types are registered, and one cell of it is warm."""
         self._touched = time.monotonic()
@@ -299,14 +308,15 @@ class Orchestrator(Process):
         if run:
             pool.runs.add(run)
         pool.idle_since = time.monotonic()
-        for address in pins or ():
+        for address in pins:
             pool.pins.setdefault(address, f"cell-{pool.spec.pool}-p{len(pool.pins)}")
         for name, manifest in manifests.items():
             await self.peers.insist(
                 "registry", "declare", _encode({"name": name, "pool": declared.pool, "manifest": manifest})
             )
         if pool.spec.isolation == "process":
-            pool.wanted.update(pool.pins[address] for address in pins or ())
+            # Those that are to be there from the beginning; the others start with their first mail.
+            pool.wanted.update(pool.pins[address] for address in pins if address in warm)
         elif not pool.wanted:
             pool.wanted.add(self._cell_name(pool, 0))
         self._reconcile(pool)
@@ -323,7 +333,7 @@ class Orchestrator(Process):
                     ChildSpec(name, shutdown_s=15.0),
                     CellProcess,
                     (pool.spec,),
-                    {"resources": {"agent_slots": 1 if name in pool.pins.values() else pool.spec.density}},
+                    _options(pool.spec, 1 if name in pool.pins.values() else pool.spec.density),
                 )
                 for name in sorted(pool.wanted)
             }
@@ -376,7 +386,7 @@ class Orchestrator(Process):
             spec = await asyncio.to_thread(read_spec, self.site.home, run)
             for pool in spec.pools:
                 await self._declare_pool(
-                    msgspec.to_builtins(pool.spec), pool.manifests, list(pool.dedicated), run
+                    msgspec.to_builtins(pool.spec), pool.manifests, pool.dedicated, pool.warm, run
                 )
         except (UserError, AIPError) as error:
             self.feed.note("run.not_started", run, {"error": error.message[:1000]})
@@ -474,6 +484,16 @@ class Orchestrator(Process):
             "epoch": self._epoch,
             "checks": ["kill", "principal", "breaker", "budget"],
         }
+
+
+def _options(spec: PoolSpec, slots: int) -> dict[str, Any]:
+    """What one process of a pool asks of Ray."""
+    options: dict[str, Any] = {"resources": {"agent_slots": slots}, "num_cpus": spec.cpu}
+    if spec.memory_bytes:
+        options["memory"] = spec.memory_bytes
+    if spec.runtime_env:
+        options["runtime_env"] = spec.runtime_env
+    return options
 
 
 class _Nobody:

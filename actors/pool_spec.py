@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -13,3 +15,9 @@ class PoolSpec(msgspec.Struct, frozen=True):
     code_root: str
     density: int = 500
     isolation: str = "cell"
+    cpu: float = 0.0  # What each of its processes asks of Ray; 0: nothing.
+    memory_bytes: int = 0
+    runtime_env: dict[str, Any] = {}  # Ray's, for each of its processes.
+    strategy: str = "one_for_one"
+    restarts_max: int = 20
+    window_s: float = 60.0

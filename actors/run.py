@@ -15,6 +15,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ from aip.runtime import cell as road
 from aip.runtime import codec
 from aip.runtime.calls import Listener
 from aip.runtime.disk import DiskStorage
+from aip.runtime.envelope import Kind
 from aip.runtime.group_commit import GroupCommit
 from aip.runtime.guard import Guard
 from aip.runtime.journal import Journal
@@ -129,11 +131,27 @@ class RunProcess(Process):
             source = self._spec.plan_source.decode()
             inputs = self._value(self._spec.inputs)
             step = self.machine.accept(self.run, source, inputs, self._spec.submitted_by, now)
-        (folder(self.site.home, self.run) / VIEW_FILE).unlink(
-            missing_ok=True
-        )  # The last view of an end; it goes on.
+        self._last_view().unlink(missing_ok=True)  # Of an end that was not the last one.
         self._open_ledger()
         self._perform(step)
+        self.task(self._warm())
+
+    async def _warm(self) -> None:
+        """Start the replicas that are to live from the beginning."""
+        for address in (address for pool in self._spec.pools for address in pool.warm):
+            if self.machine.run.state in (RunState.RUNNING, RunState.HELD):
+                self._sequence += 1
+                await self.cell.send(
+                    self.cell.request(
+                        f"run/{self.run}",
+                        self._sequence,
+                        address,
+                        "aip.start",
+                        {},
+                        kind=Kind.TELL,
+                        run=self.run,
+                    )
+                )
 
     def counts(self) -> tuple[int, int, int, int]:
         return 0, 0, len(self._inbox), len(self._attempts)
@@ -223,8 +241,11 @@ class RunProcess(Process):
         await self.peers.insist(ROOT, "run_ended", _encode({"run": self.run, "state": str(command.state)}))
         self.depart()
 
+    def _last_view(self) -> Path:
+        return folder(self.site.home, self.run) / VIEW_FILE
+
     def _write_view(self) -> None:
-        path = folder(self.site.home, self.run) / VIEW_FILE
+        path = self._last_view()
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(self._shown()))
         os.replace(fresh, path)
@@ -357,7 +378,10 @@ class RunProcess(Process):
         step = self.machine.handle(input, time.time())
         if isinstance(input, inp.Resume) and input.budget and not step.refusals:
             self._ledger.raise_limits(input.budget)
-        self._over = False
+        state = self.machine.run.state
+        if state is not None and not state.terminal:
+            self._over = False
+            self._last_view().unlink(missing_ok=True)
         self._perform(step)
         if step.refusals:
             raise from_record(step.refusals[0].error)
@@ -380,7 +404,9 @@ class RunProcess(Process):
 def _with_input(error: AIPError, dispatch: cmd.Dispatch) -> ErrorRecord:
     """The error with what it was about: which attempt, and the beginning of what it was given."""
     error.details.update(attempt=dispatch.number, unit=dispatch.unit)
-    error.details["input"] = json.dumps(plain(dispatch.arguments), ensure_ascii=False)[:INPUT_CHARS_MAX]
+    given = plain(dispatch.arguments)
+    text = json.dumps(given, ensure_ascii=False)
+    error.details["input"] = given if len(text) <= INPUT_CHARS_MAX else f"{text[:INPUT_CHARS_MAX]}…"
     return to_record(error)
 
 

@@ -22,6 +22,7 @@ class PoolUse(msgspec.Struct, frozen=True):
     spec: PoolSpec
     manifests: dict[str, dict[str, Any]]
     dedicated: tuple[str, ...] = ()
+    warm: tuple[str, ...] = ()  # Agents that are to live from the beginning: `replicas.min` of each.
 
 
 class RunSpec(msgspec.Struct, frozen=True):

@@ -54,6 +54,7 @@ FOLLOW_EVERY_S = 0.2
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "killed"})
 
 _encode = msgspec.msgpack.Encoder().encode
+_ordered = msgspec.msgpack.Encoder(order="deterministic")
 
 
 def connect(
@@ -67,6 +68,7 @@ def connect(
     """The platform of this home; started first, if `start` and there is none. Raises `PlatformUnavailable`."""
     home = home or Home.find()
     say = on_progress or launch.silent
+    home.make()
     record = launch.find(home)
     if record is None:
         if not start:
@@ -308,6 +310,11 @@ class Platform:
     def _act(self, run_id: str, verb: str, by: str = "", **details: Any) -> None:
         """A person's act on a run; one that has ended comes back first, so that the machine itself can say no."""
         stored_run(self.home, run_id)  # Raises `NotFound`.
+        state = self.run(run_id)["state"]
+        if state in TERMINAL and verb != "retry":
+            raise UsageError(
+                f"run {run_id} has ended: {state}", hint=f"aip retry {run_id}/TASK goes on from a task"
+            )
         self.ask("orchestrator", "revive", run=run_id)
         self.ask(f"run-{run_id}", "act", verb=verb, by=by or whoami(), **details)
 
@@ -340,9 +347,10 @@ class Platform:
         entry, _, key = target.partition("/")
         digest, place = pack(folder, self.home.code)
         manifest = inspect_code(place, [entry], self.home.code / f"{digest}.manifests.json")[entry]
-        pool = pool_id(digest, isolation, DEFAULT_LIMITS.density, {})
+        spec = PoolSpec("", {}, str(place), DEFAULT_LIMITS.density, isolation.value)
+        pool = pool_id(digest, spec)
         kind = f"{manifest['type']}@{pool}"
-        spec = PoolSpec(pool, {kind: entry}, str(place), DEFAULT_LIMITS.density, isolation.value)
+        spec = msgspec.structs.replace(spec, pool=pool, types={kind: entry})
         self.ask("orchestrator", "declare_pool", spec=msgspec.to_builtins(spec), manifests={kind: manifest})
         return f"{kind}/{key or 'any'}"
 
@@ -375,6 +383,7 @@ def whoami() -> str:
 
 def raise_order(home: Home, target: str, reason: str, by: str, lift: bool = False) -> dict[str, Any]:
     """Write a kill order on the fence itself: no actor needs to be alive for it. Durable and in force when this returns."""
+    home.make()
     order = KillOrder(check_target(target), time.time(), by, reason, lift)
     Fence(home.state / "kill").write(order)
     answer: dict[str, Any] = msgspec.to_builtins(order)
@@ -388,10 +397,10 @@ def standing_orders(home: Home) -> list[dict[str, Any]]:
 # From a plan to what the root is given -------------------------------------------------------------------------------
 
 
-def pool_id(code: str, isolation: str, density: int, runtime_env: Mapping[str, Any]) -> str:
+def pool_id(code: str, spec: PoolSpec) -> str:
     """Twelve hex digits that stand for everything that makes two agents share a process or not."""
-    parts = _encode([code, str(isolation), density, sorted(runtime_env.items())])
-    return hashlib.sha256(parts).hexdigest()[:12]
+    bare = msgspec.structs.replace(spec, pool="", types={}, code_root="")
+    return hashlib.sha256(_ordered.encode([code, bare])).hexdigest()[:12]
 
 
 def read_plan(plan_path: Path) -> bytes:
@@ -455,10 +464,10 @@ def _pools(
     types: dict[str, str] = {}
     uses: dict[str, PoolUse] = {}
     for name, agent in plan.agents.items():
-        density = agent.density or DEFAULT_LIMITS.density
-        pool = pool_id(digest, agent.isolation, density, agent.runtime_env)
+        spec = _pool_of(agent, digest, place)
+        pool = spec.pool
         kind = types[name] = f"{manifests[name]['type']}@{pool}"
-        use = uses.get(pool) or PoolUse(PoolSpec(pool, {}, str(place), density, agent.isolation.value), {})
+        use = uses.get(pool) or PoolUse(spec, {})
         known = use.spec.types.get(kind, agent.use)
         if known != agent.use:
             raise PlanInvalid(
@@ -468,8 +477,26 @@ def _pools(
             msgspec.structs.replace(use.spec, types={**use.spec.types, kind: agent.use}),
             {**use.manifests, kind: manifests[name]},
             (*use.dedicated, *_dedicated(agent, kind, run)),
+            (*use.warm, *(address_of(kind, run, name, replica) for replica in range(agent.replicas_min))),
         )
     return types, list(uses.values())
+
+
+def _pool_of(agent: AgentSpec, digest: str, place: Path) -> PoolSpec:
+    spec = PoolSpec(
+        "",
+        {},
+        str(place),
+        agent.density or DEFAULT_LIMITS.density,
+        agent.isolation.value,
+        agent.cpu or 0.0,
+        agent.memory_bytes or 0,
+        dict(agent.runtime_env),
+        agent.restart.strategy,
+        agent.restart.max,
+        agent.restart.within_s,
+    )
+    return msgspec.structs.replace(spec, pool=pool_id(digest, spec))
 
 
 def _dedicated(agent: AgentSpec, kind: str, run: str) -> list[str]:

@@ -6,7 +6,8 @@
 
 `agent` is an `aip.Agent` class (or a plain function) of an importable module; `capabilities` are those it is registered for.
 `plan` is the path of a plan.yaml, or the same as a mapping: what it leaves out (`apiVersion`, `kind`, `metadata`, `agents`,
-`outputs`) is filled in from what was registered. Everything runs on the embedded platform, under the same guard as any submitted plan.
+`outputs`) is filled in from what was registered. Everything runs on the embedded platform, under the same guard as any
+submitted plan.
 """
 
 from __future__ import annotations

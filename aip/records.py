@@ -67,8 +67,11 @@ def stored_run(home: Home, run: str) -> dict[str, Any]:
             "plan": "",
             "state": "accepted",
             "reason": "",
+            "accepted_at_s": None,
+            "finished_at_s": None,
             "tasks": {},
             "gates": [],
+            "critical_path": [],
             "version": -1,
         }
     return {**view(machine), "outputs": None, "version": -1}

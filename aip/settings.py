@@ -67,6 +67,10 @@ class Home:
     def find(cls) -> Home:
         return cls(Path(os.environ.get("AIP_HOME") or Path.home() / ".aip").expanduser().absolute())
 
+    def make(self) -> None:
+        """The folder, for its owner only: what agents were given and answered lies below it."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     @property
     def platform(self) -> Path:
         """What belongs to the running platform only: token, address, sockets, fence page, health pages, logs."""

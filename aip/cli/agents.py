@@ -122,7 +122,8 @@ def call(target: str, capability: str | None, inputs: tuple[tuple[str, str], ...
     target, capability = divided(target, capability)
     given = collected(inputs)
     if ":" in target:
-        manifest = one.library.inspect_code(Path.cwd(), [target])[target]
+        entry = target.partition("/")[0]
+        manifest = one.library.inspect_code(Path.cwd(), [entry])[entry]
         arguments = typed(given, input_schema(target, capability, manifest))
         with started(one, lambda: None) as platform:
             answer = platform.call(target, capability, arguments, timeout_s=timeout)

@@ -1,7 +1,8 @@
 """`aip submit --chaos SEED`: kill -9 on a cell and on the run's own process while it works, once each, in the open.
 
 For whoever wants to see that a run survives: the result is the same as undisturbed. The seed draws the order and the moments.
-Nothing but this run's processes on this machine is touched. A run that ends before there is anything to kill is left in peace, and told so.
+Nothing is touched but this run's process and one cell of its code. A run that ends before there is anything to kill is
+left in peace, and told so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import random
 import signal
 import threading
 from collections.abc import Iterator
+
+from actors.run_spec import read_spec
 
 from ..errors import AIPError
 from .contract import Json, Platform
@@ -53,15 +56,15 @@ class Chaos:
             self._session.say("chaos: the run ended before anything was killed")
 
     def _victims(self) -> list[tuple[str, int]]:
-        """The run's process and a cell with agents of it, as soon as there are both; none if the run ends first."""
+        """The run's process and a cell of its agents' code, as soon as both are there; none if the run ends first."""
         own = f"run-{self._run}"
+        pools = [use.spec.pool for use in read_spec(self._session.folder, self._run).pools]
         while not self._over.wait(LOOK_EVERY_S):
             with contextlib.suppress(AIPError):  # The root may be busy bringing something else back.
-                cells = {agent["cell"] for agent in self._platform.agents(self._run)}
-                pids = dict(_processes(self._platform.status()["tree"])) if cells else {}
-                there = sorted(cells & pids.keys())
-                if there and own in pids:
-                    cell = self._rng.choice(there)
+                pids = dict(_processes(self._platform.status()["tree"]))
+                cells = sorted(name for pool in pools for name in pids if name.startswith(f"cell-{pool}-"))
+                if cells and own in pids:
+                    cell = self._rng.choice(cells)
                     return [(cell, pids[cell]), (own, pids[own])]
         return []
 

@@ -69,6 +69,7 @@ class Epilogue:
         self._witness.hold("O4", took_s < CIRCLE_S, f"two chains in a circle took {took_s:.1f} s")
         found = self._witness.outcomes["undelivered.deadlock"] - before
         self._witness.hold("O4", found >= 1, "a circle of two chains ended, but nobody was told")
+        await self._world.rest("leak", "is busy after a circle", self._world.at_rest)
         began = self._world.loop.time()
         inner: list[list[object]] = [["call", "subject/0", [], 30.0]]
         await self._world.call(self._one, "subject/0", [["call", "subject/1", inner, 30.0]], 30.0)

@@ -21,8 +21,8 @@ from ..runtime.simulated_disk import SimulatedDisk
 from ..runtime.supervision import (
     ChildExited,
     ChildSpec,
-    ChildState,
     ChildStarted,
+    ChildState,
     Command,
     Desired,
     Escalate,

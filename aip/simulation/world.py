@@ -252,13 +252,13 @@ class World:
         self._clear()
         _, left = await asyncio.wait(work, timeout=SETTLE_S)
         self.witness.hold("D1", not left, f"calls of clients do not end: {list(self.witness.out)}")
-        await self._rest("live", "the platform does not heal", self._unhealed)
-        await self._rest("R1", "the run does not end", self._run_is_over)
-        await self._rest("leak", "does not come to rest", self._at_rest)
+        await self.rest("live", "the platform does not heal", self._unhealed)
+        await self.rest("R1", "the run does not end", self._run_is_over)
+        await self.rest("leak", "does not come to rest", self.at_rest)
         from .epilogue import Epilogue
 
         await Epilogue(self).play()
-        await self._rest("leak", "is not empty at the end", self._at_rest)
+        await self.rest("leak", "is not empty at the end", self.at_rest)
         self._account()
         watching.cancel()
 
@@ -283,7 +283,7 @@ class World:
                         run.take(inp.Decide(task.name, self.rng.choice(["approve", "deny"]), "ada"))
                         break
 
-    async def _rest(self, row: str, text: str, reached: Any) -> None:
+    async def rest(self, row: str, text: str, reached: Any) -> None:
         deadline = self.loop.time() + SETTLE_S
         # Looked at from outside: the runtime tells nobody that it has come to rest.
         while (left := reached()) and self.loop.time() < deadline:  # noqa: ASYNC110
@@ -316,7 +316,7 @@ class World:
         missing = [name for name in self.plan.tasks if name not in run.witnessed.ends]
         return [f"{name} has no end" for name in missing]
 
-    def _at_rest(self) -> list[str]:
+    def at_rest(self) -> list[str]:
         late = [f"{uid} has no outcome" for uid in self.witness.out]
         return late or [left for process in self.cells for left in process.residue()]
 

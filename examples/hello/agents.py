@@ -2,19 +2,26 @@
 
 import aip
 
-WORDS = ("hello", "good morning", "welcome", "well met")
-
 
 class Greeter(aip.Agent):
     """Greets people."""
 
     @aip.capability
-    async def pick_words(self, count: int) -> list[str]:
-        """As many greetings as are wanted."""
-        return [WORDS[index % len(WORDS)] for index in range(count)]
+    async def greet(self, name: str, ctx: aip.Context) -> str:
+        """Greet one person."""
+        ctx.log.info("greeting %s", name)
+        return f"hello, {name}"
+
+
+class Guestbook(aip.Agent):
+    """Keeps what is written into it, also over a crash of its process."""
+
+    async def on_start(self, ctx: aip.Context) -> None:
+        self.lines: list[str] = ctx.restored or []
 
     @aip.capability
-    async def greet(self, ctx: aip.Context, name: str, word: str = "hello") -> str:
-        """Greet one person."""
-        await ctx.progress(0.5, f"thinking of {name}")
-        return f"{word}, {name}"
+    async def sign(self, lines: list[str], ctx: aip.Context) -> int:
+        """Write lines into the book; how many it holds now."""
+        self.lines += lines
+        await ctx.checkpoint(self.lines)
+        return len(self.lines)

@@ -1,7 +1,9 @@
 """The release gate's agents: thin over the analyzers of `gate/`, which know nothing of AIP.
 
-Every capability takes and gives plain JSON values. The synchronous ones run in threads, off the cell's loop: they read files and
-parse. `Integrity`, `Behaviour` and `Provenance` answer the same capability, `review.vote`, each on evidence of its own.
+Every capability takes and gives plain JSON values; what is large lies on a shelf beside the report (`gate/shelf.py`) and travels
+as its path: `inventory`, `part` and `behaviours` are such paths. The synchronous ones run in threads, off the cell's loop: they
+read files and parse. `Integrity`, `Behaviour` and `Provenance` answer the same capability, `review.vote`, each on evidence of its
+own.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gate import (
     correlate,
@@ -22,88 +24,105 @@ from gate import (
     record,
     review,
     scan,
+    shelf,
     verdict,
 )
 from gate.audit import reached
 from gate.environment import locate
 from gate.finding import Finding
 from gate.inventory import Inventory, Slice, take
-from gate.report import content
+from gate.report import content, history
 
 import aip
+from aip.governance import audit
+from aip.records import stored_run
+from aip.settings import Home
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 class Surveyor(aip.Agent):
     """Finds the environment, its distributions and its files, and cuts them into slices."""
 
     @aip.capability("gate.inventory")
-    def inventory(self, environment: str = "") -> Json:
-        return take(locate(environment)).to_json()
+    def inventory(self, parts: str, environment: str | None = None) -> Json:
+        """`parts` is the shelf to use. `environment` None: the one this runs in."""
+        found, place = take(locate(environment or "")), Path(parts)
+        return {
+            "whole": shelf.put(place, found.to_json()),
+            "slices": [shelf.put(place, part.to_json()) for part in found.slices],
+        }
 
     @aip.capability("gate.baseline")
-    def baseline(self, path: str = "") -> Json | None:
+    def baseline(self, path: str | None = None) -> Json | None:
         """The earlier report to compare with. Read before anything is written: it may be the very file that is replaced."""
         return content.load_baseline(Path(path)) if path else None
 
 
 class Scanner(aip.Agent):
-    """Scans one slice of at most 200 files. Stateless: any number of replicas may work side by side."""
+    """Scans one slice of at most 200 files. Stateless: any number of replicas may work side by side.
+
+    `marker` is a file that every finished scan leaves a line in: from outside one sees what ran, and how often.
+    """
 
     @aip.capability("gate.hash")
-    def hash(self, part: Json) -> list[Json]:
-        given = Slice.from_json(part)
-        return _plain(record.verify(given.environment, given.entries))
+    def hash(self, part: str, marker: str | None = None) -> list[Json]:
+        given = _slice(part)
+        found = _plain(record.verify(given.environment, given.entries))
+        return _marked(found, marker, f"hashes/{given.number}")
 
     @aip.capability("gate.behaviour")
-    def behaviour(self, part: Json) -> Json:
-        return scan.behaviour(Slice.from_json(part)).to_json()
+    def behaviour(self, part: str, marker: str | None = None) -> str:
+        given = _slice(part)
+        found = shelf.put(Path(part).parent, scan.behaviour(given).to_json())
+        return _marked(found, marker, f"behaviours/{given.number}")
 
     @aip.capability("gate.native")
-    def native(self, part: Json) -> list[Json]:
-        return _plain(native.scan(Slice.from_json(part)))
+    def native(self, part: str, marker: str | None = None) -> list[Json]:
+        given = _slice(part)
+        return _marked(_plain(native.scan(given)), marker, f"native_code/{given.number}")
 
 
 class Analyst(aip.Agent):
     """What can only be said once all slices are known."""
 
     @aip.capability("gate.reach")
-    def reach(self, inventory: Json, behaviours: list[Json]) -> list[Json]:
-        return _plain(reached(Inventory.from_json(inventory), _behaviours(behaviours)))
+    def reach(self, inventory: str, behaviours: list[str]) -> list[Json]:
+        return _plain(reached(_inventory(inventory), _behaviours(behaviours)))
 
     @aip.capability("gate.dependencies")
-    def dependencies(self, inventory: Json, behaviours: list[Json]) -> Json:
+    def dependencies(self, inventory: str, behaviours: list[str]) -> Json:
         uses = (use for part in _behaviours(behaviours) for use in part.imports)
-        return dependency.analyse(Inventory.from_json(inventory), uses).to_json()
+        return dependency.analyse(_inventory(inventory), uses).to_json()
 
     @aip.capability("gate.licences")
-    def licences(self, inventory: Json, dependencies: Json) -> Json:
+    def licences(self, inventory: str, dependencies: Json) -> Json:
         edges = dependency.Dependencies.from_json(dependencies).edges
-        return licence.analyse(Inventory.from_json(inventory), edges).to_json()
+        return licence.analyse(_inventory(inventory), edges).to_json()
 
     @aip.capability("gate.hooks")
-    def hooks(self, inventory: Json) -> list[Json]:
-        return _plain(hooks.scan(Inventory.from_json(inventory)))
+    def hooks(self, inventory: str) -> list[Json]:
+        return _plain(hooks.scan(_inventory(inventory)))
 
     @aip.capability("gate.ownership")
-    def ownership(self, inventory: Json) -> list[Json]:
-        given = Inventory.from_json(inventory)
+    def ownership(self, inventory: str) -> list[Json]:
+        given = _inventory(inventory)
         return _plain([*ownership.collisions(given), *ownership.bytecode(given)])
 
     @aip.capability("gate.orphans")
-    def orphans(self, inventory: Json) -> list[Json]:
-        return _plain(ownership.orphans(Inventory.from_json(inventory)))
+    def orphans(self, inventory: str) -> list[Json]:
+        return _plain(ownership.orphans(_inventory(inventory)))
 
     @aip.capability("gate.origins")
-    def origins(self, inventory: Json) -> list[Json]:
-        return _plain(origin.scan(Inventory.from_json(inventory)))
+    def origins(self, inventory: str) -> list[Json]:
+        return _plain(origin.scan(_inventory(inventory)))
 
     @aip.capability("gate.correlate")
     def correlate(
         self,
-        inventory: Json,
-        behaviours: list[Json],
+        inventory: str,
+        behaviours: list[str],
         dependencies: Json,
         licences: Json,
         native_code: list[list[Json]],
@@ -111,7 +130,7 @@ class Analyst(aip.Agent):
         others: list[list[Json]],
     ) -> Json:
         """`native_code` and `hashes` come by slice; `others` are the lists of the analyses that only give findings."""
-        given = Inventory.from_json(inventory)
+        given = _inventory(inventory)
         needs = dependency.Dependencies.from_json(dependencies)
         every = [
             *given.findings,
@@ -161,13 +180,13 @@ class Reporter(aip.Agent):
     @aip.capability("gate.report")
     def report(
         self,
-        inventory: Json,
+        inventory: str,
         dependencies: Json,
         licences: Json,
         verdict: Json,
         output: str,
         baseline: Json | None = None,
-        run: Json | None = None,
+        run: str | None = None,
     ) -> Json:
         report = _report(inventory, dependencies, licences, verdict, run)
         if baseline:
@@ -178,7 +197,7 @@ class Reporter(aip.Agent):
     @aip.capability("gate.conclude")
     def conclude(
         self,
-        inventory: Json,
+        inventory: str,
         dependencies: Json,
         licences: Json,
         verdict: Json,
@@ -186,7 +205,7 @@ class Reporter(aip.Agent):
         gate: Json | None = None,
         status: str = "skipped",
         baseline: Json | None = None,
-        run: Json | None = None,
+        run: str | None = None,
     ) -> Json:
         """`gate` is the gate's output, or None where it did not open or was denied; `status` tells which."""
         report = content.decided(_report(inventory, dependencies, licences, verdict, run), gate, status)
@@ -197,22 +216,44 @@ class Reporter(aip.Agent):
 
 
 def _report(
-    inventory: Json, dependencies: Json, licences: Json, given: Json, run: Json | None
+    inventory: str, dependencies: Json, licences: Json, given: Json, run: str | None
 ) -> content.Report:
+    """`run` is the id of the run that this report is a part of: its timeline is read from the platform's records."""
     decided = verdict.Verdict.from_json(given)
     return content.Report(
-        Inventory.from_json(inventory),
+        _inventory(inventory),
         dependency.Dependencies.from_json(dependencies),
         licence.Licences.from_json(licences),
         decided,
         content.state_of(decided),
-        run=run,
+        run=_history(run) if run else None,
         created=datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
     )
 
 
-def _behaviours(values: list[Json]) -> list[scan.Behaviour]:
-    return [scan.Behaviour.from_json(item) for item in values]
+def _marked(value: T, marker: str | None, line: str) -> T:
+    if marker:
+        with Path(marker).open("ab", buffering=0) as file:  # One write of an appending file: lines never mix.
+            file.write(f"{line}\n".encode())
+    return value
+
+
+def _history(run: str) -> Json:
+    home = Home.find()
+    log = audit.log_path(home.audit)
+    return history.history(stored_run(home, run), audit.read(log) if log.exists() else ())
+
+
+def _inventory(part: str) -> Inventory:
+    return Inventory.from_json(shelf.take(part))
+
+
+def _slice(part: str) -> Slice:
+    return Slice.from_json(shelf.take(part))
+
+
+def _behaviours(parts: list[str]) -> list[scan.Behaviour]:
+    return [scan.Behaviour.from_json(shelf.take(part)) for part in parts]
 
 
 def _findings(groups: list[list[Json]]) -> list[Finding]:

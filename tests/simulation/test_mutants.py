@@ -35,7 +35,7 @@ ROWS_OF: dict[mutants.Mutant, set[str]] = {
     mutants.a_chain_does_not_see_itself: {"O4"},
     mutants.a_stream_ends_well_with_parts_missing: {"D3"},
     mutants.a_permit_is_kept: {"leak"},
-    mutants.an_old_membership_is_adopted: {"O1", "D5", "live"},
+    mutants.an_old_membership_is_adopted: {"A4", "D5", "O1", "live"},
     mutants.a_run_dispatches_before_it_writes: {"J1"},
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ SOURCE_BYTES_MAX = 4 << 20  # Generated tables reach 2 MiB; nothing that people 
 LINE_CHARS_MAX = 1_000_000  # One line of it is data, and makes the parser's error messages as long.
 _LATE_IMPORT = re.compile(rb"^[ \t]+(?:import|from)[ \t]", re.MULTILINE)
 _LONG_LINE = re.compile(rb"[^\n]{%d}" % LINE_CHARS_MAX)
+# CPython 3.11 counts the parser's depth once per interpreter: two threads in `ast.parse` at a time end in SystemError, and
+# `catch_warnings` is not for threads either. Whoever wants to parse in parallel takes processes.
+_PARSER = threading.Lock()
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -92,7 +96,7 @@ def parse(data: bytes, name: str, path: str, package: bool = False) -> Unit:
     if len(data) > LINE_CHARS_MAX and _LONG_LINE.search(data):
         raise Unparsed("a line is too long")
     try:
-        with warnings.catch_warnings():
+        with _PARSER, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Their invalid escapes are not our output.
             tree = ast.parse(data)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

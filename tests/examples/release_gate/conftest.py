@@ -11,12 +11,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from gate_kit import EXAMPLE
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "release-gate"
-DATA = Path(__file__).parent / "data"
 sys.path.insert(0, str(EXAMPLE))
 
-from gate.audit import Audit, audit  # noqa: E402
+from gate.audit import Audit, audit
 
 
 def load(path: Path, name: str) -> ModuleType:

@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import yaml
-from conftest import EXAMPLE  # type: ignore[import-not-found]
 from gate.audit import Audit
 from gate.finding import canonical
+from gate_kit import EXAMPLE
 
 import aip
 from aip.agent import manifest
@@ -40,11 +40,12 @@ def chain(agents: ModuleType, environment: str, output: Path, baseline: str = ""
         "behaviour": agents.Behaviour(),
         "provenance": agents.Provenance(),
     }
-    inventory = wire(surveyor.inventory(environment))
+    survey = wire(surveyor.inventory(str(output / ".parts"), environment))
+    inventory, slices = survey["whole"], survey["slices"]
     before = wire(surveyor.baseline(baseline))
-    hashes = [wire(scanner.hash(part)) for part in inventory["slices"]]
-    behaviours = [wire(scanner.behaviour(part)) for part in inventory["slices"]]
-    native = [wire(scanner.native(part)) for part in inventory["slices"]]
+    hashes = [wire(scanner.hash(part)) for part in slices]
+    behaviours = [wire(scanner.behaviour(part)) for part in slices]
+    native = [wire(scanner.native(part)) for part in slices]
     dependencies = wire(analyst.dependencies(inventory, behaviours))
     licences = wire(analyst.licences(inventory, dependencies))
     others = [

@@ -11,9 +11,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from conftest import EXAMPLE  # type: ignore[import-not-found]
 from gate.audit import Audit, audit
 from gate.finding import RULES, canonical
+from gate_kit import EXAMPLE
 
 TRUTH = json.loads((EXAMPLE / "planted" / "truth.json").read_text())
 

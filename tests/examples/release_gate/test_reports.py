@@ -13,7 +13,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import DATA, EXAMPLE  # type: ignore[import-not-found]
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from gate.audit import Audit
@@ -21,6 +20,7 @@ from gate.finding import Finding, canonical, finding
 from gate.report import bom, content, graph, markdown, page, sarif, timeline
 from gate.report.content import BaselineInvalid, Report
 from gate.verdict import Verdict
+from gate_kit import DATA, EXAMPLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,0 +1,106 @@
+"""Agents that raise, hang, say what cannot be said, flood, spawn without end: a clear error each, and no neighbour notices.
+
+Circles of calls and agents that block their loop are in test_ray_agents.py.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aip.errors import AIPError, DeadlineExceeded, MailboxFull
+
+pytestmark = pytest.mark.ray
+
+BAD = Path(__file__).parent / "agents_bad"
+PINGS = 300
+NEIGHBOUR_P99_TIMES_MAX = 5  # The goal is 2; two shared cores need the rest.
+NEIGHBOUR_P99_FLOOR_S = 0.02  # Below it, the ratio measures the scheduler of the machine.
+
+
+@pytest.fixture
+def bad(platform) -> str:
+    return platform.deploy(BAD, "agents:Bad/b")
+
+
+@pytest.mark.parametrize(
+    ("capability", "code", "said"),
+    [
+        ("fail", "agent.failed", "ValueError: the number is 3"),
+        ("unspeakable", "payload.invalid", "object"),
+        ("deep", "payload.invalid", "deep"),
+        ("huge", "payload.invalid", "bytes"),
+    ],
+)
+def test_what_an_agent_does_wrong_is_said_to_its_caller(platform, bad, capability, code, said):
+    with pytest.raises(AIPError) as caught:
+        platform.call(bad, capability, timeout_s=10)
+    assert caught.value.code == code
+    assert said in str(caught.value)
+    with pytest.raises(AIPError, match="the number is 3"):
+        platform.call(bad, "fail")  # It lives, and fails anew.
+
+
+def test_an_agent_that_hangs_costs_its_caller_the_deadline_and_no_more(platform):
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        platform.call(platform.deploy(BAD, "agents:Bad/hanging"), "hang", timeout_s=0.5)
+    assert time.monotonic() - started < 5
+
+
+def test_a_flood_is_turned_away_at_the_mailbox(platform, bad):
+    codes = platform.call(bad, "flood", {"target": "bad/slow", "messages": 3_000}, timeout_s=30)
+    assert MailboxFull.code in codes.split(",") or DeadlineExceeded.code in codes.split(",")
+
+
+def test_spawning_without_end_ends(platform):
+    with pytest.raises(AIPError, match=r"spawn|children"):
+        platform.call(platform.deploy(BAD, "agents:Bad/parent"), "breed", {"at_once": 500}, timeout_s=50)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import nothing_of_this_name\n", "nothing_of_this_name"),
+        ("class Bad(:\n", "SyntaxError"),
+        ("raise SystemExit(3)\n", "ended the interpreter"),
+        ("x = 1\n", "Bad"),
+    ],
+)
+def test_code_that_cannot_be_imported_says_why(platform, tmp_path, text, said):
+    (tmp_path / "agents.py").write_text(text)
+    with pytest.raises(AIPError, match=said):
+        platform.deploy(tmp_path, "agents:Bad")
+
+
+def p99_s(call: Callable[[], object]) -> float:
+    took = []
+    for _ in range(PINGS):
+        started = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - started)
+    return statistics.quantiles(took, n=100)[98]
+
+
+def test_a_neighbour_in_another_cell_answers_as_fast_as_before(platform, deploy, bad, capsys):
+    quiet = deploy("agents:Counter/neighbour")
+
+    def ping() -> object:
+        return platform.call(quiet, "where")
+
+    ping()
+    alone_s = p99_s(ping)
+    flood = threading.Thread(
+        target=lambda: platform.call(bad, "flood", {"target": "bad/slow2", "messages": 900}, timeout_s=30)
+    )
+    flood.start()
+    beside_s = p99_s(ping)
+    flood.join()
+    with capsys.disabled():
+        print(f"\nneighbour's p99: {alone_s * 1e3:.1f} ms alone, {beside_s * 1e3:.1f} ms beside a flood")
+    assert beside_s < max(NEIGHBOUR_P99_TIMES_MAX * alone_s, NEIGHBOUR_P99_FLOOR_S)
