@@ -6,6 +6,7 @@ wake in one second; effects wait for the fsync, states for the write.
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -19,6 +20,7 @@ from aip.runtime.ports import Activated
 from .process import Process
 
 RECORD_KIND = 1
+SYNC_EVERY_S = 0.05
 SNAPSHOT_EVERY = 200_000  # Records: replaying as many takes about a second.
 
 ActivateRequest = list[tuple[str, str, bool]]
@@ -42,6 +44,8 @@ class CheckpointShard(Process):
             self._table.apply(decode_record(record.payload))
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="fsync")
         self._commit = GroupCommit(self._journal, self._executor)
+        self._unsynced = asyncio.Event()
+        self.task(self._sync_behind())
         self.methods.update(
             activate=self._activate, save=self._save, release=self._release, begin=self._begin, end=self._end
         )
@@ -53,10 +57,19 @@ class CheckpointShard(Process):
         kept = [record for record in records if record is not None]
         if kept:
             self._journal.append_many((RECORD_KIND, encode_record(record)) for record in kept)
+            self._unsynced.set()
             for record in kept:
                 self._table.apply(record)
             if self._journal.last_index - self._journal.snapshot_index >= SNAPSHOT_EVERY:
                 self._journal.snapshot(self._table.snapshot())
+
+    async def _sync_behind(self) -> None:
+        """States and incarnations become durable a moment after they were answered; effects do not wait for this."""
+        while True:
+            await self._unsynced.wait()
+            self._unsynced.clear()
+            await self._commit.durable()
+            await asyncio.sleep(SYNC_EVERY_S)
 
     async def _activate(self, payload: bytes) -> bytes:
         answers: list[Activated] = []

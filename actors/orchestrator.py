@@ -54,6 +54,7 @@ POOL_IDLE_S = 120.0  # A pool without agents and without a run keeps its cells w
 WATCH_EVERY_S = 1.0
 GENERATIONS_PER_TERM = 1 << 20
 CLIENT_LEASE_S = 15.0
+ADOPTED_WITHIN_S = 10.0
 
 _TERM, _POOL, _RUN, _RUN_ENDED = 1, 2, 3, 4
 _encode = msgspec.msgpack.Encoder().encode
@@ -125,6 +126,7 @@ class Orchestrator(Process):
         self._clients: dict[str, float] = {}
         self._pools: dict[str, Pool] = {}
         self._set_up_tree()
+        self._whole = asyncio.Event()
         await self._take_back(pools)
         self.methods.update(
             status=rpc(self._status),
@@ -139,6 +141,7 @@ class Orchestrator(Process):
         )
         for shell in (self.control, self.nodes, self.state, self.runs):
             shell.begin()
+        self.task(self._adopted())
         for active in list(self._active):
             self.task(self._start_run(active))
         self.task(self._watch_over())
@@ -217,6 +220,18 @@ class Orchestrator(Process):
             pool.wanted.update(name for name in alive if name.startswith(f"cell-{spec.pool}-"))
             self._reconcile(pool)
 
+    async def _adopted(self) -> None:
+        """Nothing is published before the living cells are all back in: one left out would count as dead."""
+        cells = [(pool.supervisor, name) for pool in self._pools.values() for name in pool.wanted]
+        waiting = [shell.started(name, ADOPTED_WITHIN_S) for shell, name in cells]
+        for (_, name), back in zip(
+            cells, await asyncio.gather(*waiting, return_exceptions=True), strict=True
+        ):
+            if isinstance(back, BaseException):
+                self.feed.note("cell.not_adopted", name, {"error": f"{type(back).__name__}: {back}"[:500]})
+        self._whole.set()
+        await self._publish()
+
     # Membership -----------------------------------------------------------------------------------------------------
 
     def _membership(self) -> Membership:
@@ -241,9 +256,12 @@ class Orchestrator(Process):
         )
 
     async def _membership_now(self, payload: bytes) -> bytes:
+        await self._whole.wait()
         return _encode(self._membership())
 
     async def _publish(self) -> None:
+        if not self._whole.is_set():
+            return
         self._epoch += 1
         payload = _encode(self._membership())
         cells = [name for pool in self._pools.values() for name in pool.members]
@@ -260,6 +278,7 @@ class Orchestrator(Process):
         """A client that wants memberships pushed; it renews by joining again."""
         self._touched = time.monotonic()
         self._clients[name] = time.monotonic() + CLIENT_LEASE_S
+        await self._whole.wait()
         return _encode(self._membership())
 
     async def _load(self, cell: str, agents: int, turns: int = 0) -> int:

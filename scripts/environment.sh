@@ -27,6 +27,9 @@ use_environment() {
   (
     if command -v flock >/dev/null 2>&1; then flock 9; fi
     if [ -x "$PYTHON" ] && [ -f "$stamp" ] && cmp -s "$lock" "$stamp"; then exit 0; fi
+    if [ -n "$(ls -A "$place")" ] && ! ls "$place"/.locked-* >/dev/null 2>&1; then
+      echo "aip: $place exists and was not made by this script: move it away, or set AIP_VENV=/another/place" >&2; exit 1
+    fi
     base=$(find_python) || exit 1
     echo "aip: making the environment in ${place#"$PWD"/} (once; about a minute)" >&2
     if ! "$base" -m venv --clear "$place"; then
