@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,7 @@ WATCH_EVERY_S = 1.0
 GENERATIONS_PER_TERM = 1 << 20
 CLIENT_LEASE_S = 15.0
 ADOPTED_WITHIN_S = 10.0
+OPEN_AGAIN_S = 1.0
 
 _TERM, _POOL, _RUN, _RUN_ENDED = 1, 2, 3, 4
 _encode = msgspec.msgpack.Encoder().encode
@@ -86,9 +88,16 @@ class Orchestrator(Process):
     def __init__(self, site: Site, name: str, generation: int, idle_stop_s: float) -> None:
         super().__init__(site, name, generation)
         self._idle_stop_s = idle_stop_s
-        # When Ray restarts this actor nobody calls `open`: it does so itself, as its first task.
-        ray.get_runtime_context().current_actor.open.remote()
         self._opening: asyncio.Lock | None = None
+        # When Ray restarts this actor nobody calls `open`: it does so itself.
+        threading.Thread(target=self._open_myself, name="aip-open", daemon=True).start()
+
+    def _open_myself(self) -> None:
+        """Call `open` until it was heard: a call sent while Ray still takes this actor for dead is lost."""
+        me = ray.get_runtime_context().current_actor
+        while not self._opened:
+            me.open.remote()
+            time.sleep(OPEN_AGAIN_S)
 
     async def open(self) -> dict[str, Any]:
         if self._opening is None:
