@@ -27,10 +27,12 @@ use_environment() {
   (
     if command -v flock >/dev/null 2>&1; then flock 9; fi
     if [ -x "$PYTHON" ] && [ -f "$stamp" ] && cmp -s "$lock" "$stamp"; then exit 0; fi
-    if [ -n "$(ls -A "$place")" ] && ! ls "$place"/.locked-* >/dev/null 2>&1; then
+    # The lock file says "ours" from the first attempt on, so that one that was interrupted can be taken up again.
+    if [ -n "$(ls -A "$place")" ] && [ ! -s "$place.lock" ] && ! ls "$place"/.locked-* >/dev/null 2>&1; then
       echo "aip: $place exists and was not made by this script: move it away, or set AIP_VENV=/another/place" >&2; exit 1
     fi
     base=$(find_python) || exit 1
+    echo ours >"$place.lock"
     echo "aip: making the environment in ${place#"$PWD"/} (once; about a minute)" >&2
     if ! "$base" -m venv --clear "$place"; then
       echo "aip: this Python has no working 'venv' module (on Debian: apt install python3-venv)" >&2; exit 1
@@ -41,5 +43,5 @@ use_environment() {
     printf '%s\n' "$root" >"$site/aip-checkout.pth"
     cp "$root/configs/locks/runtime.txt" "$place/.locked-runtime"
     cp "$lock" "$stamp"
-  ) 9>"$place.lock" || exit 7
+  ) 9>>"$place.lock" || exit 7
 }
