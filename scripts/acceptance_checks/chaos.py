@@ -52,9 +52,11 @@ class Field:
         options = [part for key, value in given.items() for part in ("-i", f"{key}={value}")]
         run = self._me.aip("submit", self._me.plan, *options, "--detach", code=0).stdout.strip()
         with connect(self._home) as platform:
+            self._wait(f"{name}.txt", 1)  # The first mark: the run's processes are all up, and can be aimed at.
+            killed, pids = self._aim(platform, run, victim, rng)
             self._wait(f"{name}.txt", after)
-            killed = self._kill(platform, run, victim, rng)
             finished = self._finished(run)
+            _kill_9(pids)
         if victim == "all of Ray":
             self._me.aip("up", code=0)
         self._me.until(lambda: self._state(run) in ENDED, f"{run} is {self._state(run)}", RUN_TIMEOUT_S)
@@ -75,22 +77,15 @@ class Field:
         while self._marks(marks).total() < after and time.monotonic() < deadline:
             time.sleep(LOOK_EVERY_S)
 
-    def _kill(self, platform: Platform, run: str, victim: str, rng: random.Random) -> str:
+    def _aim(self, platform: Platform, run: str, victim: str, rng: random.Random) -> tuple[str, list[int]]:
+        """Who will be hit. Found before the moment: to ask the platform takes longer than many a scan."""
         if victim == "all of Ray":
-            pids = [use.pid for use in launch.processes(self._home)]
-        else:
-            wanted = f"run-{run}" if victim == "the Run actor" else "cell-"
-            named = {name: pid for name, pid in _tree(platform.status()["tree"]) if name.startswith(wanted)}
-            if not named:
-                return f"{victim} was gone"  # The run had ended: nothing is left to disturb.
-            victim = rng.choice(sorted(named))
-            pids = [named[victim]]
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue  # Died with its parent.
-        return f"killed {victim}"
+            return f"killed {victim}", [use.pid for use in launch.processes(self._home)]
+        wanted = f"run-{run}" if victim == "the Run actor" else "cell-"
+        named = {name: pid for name, pid in _tree(platform.status()["tree"]) if name.startswith(wanted)}
+        self._me.expect(bool(named), f"{victim} of {run} is not in the tree")
+        chosen = rng.choice(sorted(named))
+        return f"killed {chosen}", [named[chosen]]
 
     def _state(self, run: str) -> str:
         try:
@@ -134,6 +129,14 @@ def populate(planted: Path, environment: Path) -> None:
                 count += 1
         if count >= FILES_MIN:
             break
+
+
+def _kill_9(pids: list[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # Died with its parent.
 
 
 def _tree(node: dict[str, Any]) -> list[tuple[str, int]]:

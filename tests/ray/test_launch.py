@@ -186,35 +186,45 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(home: Home) -> None:
     assert sorted(path.name for path in home.platform.iterdir()) == ["head.log", "launch.lock"]
 
 
-TRIES = 10  # On a busy machine this test may be scheduled too late to meet a start halfway.
+HALFWAY = "control store answers"
+UP_TO_HALFWAY = f"""
+import sys
+from pathlib import Path
+from actors import launch
+from aip.settings import Home
+
+def said(line):
+    print(line, flush=True)
+    if {HALFWAY!r} in line:
+        sys.stdin.read()  # Stands still here until the signal comes.
+
+launch.start(Home(Path(sys.argv[1])), on_progress=said)
+"""
 
 
 def interrupted(home: Home, number: signal.Signals) -> tuple[launch.Platform, list[Any], int]:
-    """A start that got this signal halfway: its record, the processes it had made, its exit code."""
-    for _ in range(TRIES):
-        starter, record = start_halfway(home)
-        born = launch.owned(record)
-        starter.send_signal(number)
-        starter.communicate(timeout=20)
-        if starter.returncode != 0:
-            return record, born, starter.returncode
-        launch.stop(home)  # It was faster than the signal.
-    raise AssertionError(f"{TRIES} starts were all faster than their signal")
-
-
-def start_halfway(home: Home) -> tuple[subprocess.Popen[str], launch.Platform]:
-    """A starter whose control store answers and whose node is not there yet, and the record that it has written."""
-    starter = subprocess.Popen([sys.executable, "-c", UP, str(home.root)], stderr=subprocess.PIPE, text=True)
-    errors = starter.stderr
-    assert errors is not None
-    wait_for(lambda: "control store answers" in errors.readline())
+    """A start that gets this signal while its node is not there yet: its record, the processes it had made, its exit code."""
+    starter = subprocess.Popen(
+        [sys.executable, "-c", UP_TO_HALFWAY, str(home.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    lines = starter.stdout
+    assert lines is not None
+    wait_for(lambda: HALFWAY in lines.readline())
     record = launch.read_record(home)
     assert record is not None
-    return starter, record
+    born = launch.owned(record)
+    starter.send_signal(number)
+    starter.wait(20)
+    return record, born, starter.returncode
 
 
 def test_ctrl_c_during_a_start_leaves_nothing(home: Home) -> None:
-    record, born, _ = interrupted(home, signal.SIGINT)
+    record, born, code = interrupted(home, signal.SIGINT)
+    assert code != 0
     assert len(born) >= 2
     assert launch.read_record(home) is None
     assert not Path(record.temp_dir).exists()
