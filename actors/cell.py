@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from aip.errors import AIPError, NotFound
-from aip.orchestration.breaker import BreakerConfig
+from aip.orchestration.breaker import BreakerConfig, BreakerState
 from aip.orchestration.breaker_check import BreakerCheck, Breakers
 from aip.orchestration.purse import BudgetCheck
 from aip.runtime import cell as road
@@ -42,6 +42,7 @@ ROOT = "orchestrator"
 RESOLVED_FOR_S = 5.0
 REPORT_EVERY_S = 1.0
 LISTED_MAX = 10_000
+PLANS_MAX = 256  # Runs whose plan's names a cell keeps in mind; the others are asked again.
 
 _encode = msgspec.msgpack.Encoder().encode
 _activated = msgspec.msgpack.Decoder(list[Activated])
@@ -94,12 +95,15 @@ class ShardCheckpoints:
 
 
 class RegistryResolver:
-    """`Resolver` over the registry, with answers good for some seconds."""
+    """`Resolver` over the registry, with answers good for some seconds, and over the runs, whose plans do not change."""
 
     def __init__(self, peers: Peers, rng: random.Random) -> None:
         self._peers = peers
         self._rng = rng
         self._known: dict[str, tuple[float, list[str]]] = {}
+        self._plans: dict[
+            str, dict[str, list[str]]
+        ] = {}  # run -> name in its plan -> addresses of its replicas
 
     async def resolve(self, capability: str) -> str:
         known = self._known.get(capability)
@@ -113,6 +117,21 @@ class RegistryResolver:
                 )
             known = self._known[capability] = (time.monotonic() + RESOLVED_FOR_S, addresses)
         return self._rng.choice(known[1])
+
+    async def named(self, run: str, name: str) -> str:
+        plan = self._plans.get(run)
+        if plan is None:
+            answer = await self._peers.insist(f"run-{run}", "addresses", _encode({}))
+            plan = msgspec.msgpack.decode(answer, type=dict[str, list[str]])
+            while len(self._plans) >= PLANS_MAX:
+                del self._plans[next(iter(self._plans))]
+            self._plans[run] = plan
+        addresses = plan.get(name)
+        if not addresses:
+            raise NotFound(
+                f"the plan of this run has no agent {name!r}", hint=f"it has: {', '.join(sorted(plan))}"
+            )
+        return addresses[0] if len(addresses) == 1 else self._rng.choice(addresses)
 
 
 class Waker:
@@ -168,7 +187,8 @@ class CellProcess(Process):
             self.name,
             self.generation,
             types={
-                name: AgentType(name, entry, self.pool.code_root) for name, entry in self.pool.types.items()
+                name: AgentType(name, entry, self.pool.code_root, config=self.pool.configs.get(name, {}))
+                for name, entry in self.pool.types.items()
             },
             locator=self.placement,
             transport=PeerTransport(self.peers),
@@ -193,6 +213,7 @@ class CellProcess(Process):
             agent=rpc(self._agent),
             release_run=rpc(self._release_run),
             types=rpc(self._types),
+            breakers=rpc(self._open_circuits),
         )
         self.task(self._report())
 
@@ -240,10 +261,11 @@ class CellProcess(Process):
                 known = set()  # Whoever comes back in its place knows nothing: tell everything again.
             await asyncio.sleep(REPORT_EVERY_S)
 
-    async def _types(self, types: dict[str, str]) -> None:
+    async def _types(self, types: dict[str, str], configs: dict[str, dict[str, Any]]) -> None:
         """More types of the code this cell hosts."""
         for name, entry in types.items():
-            self.cell.host.types.setdefault(name, AgentType(name, entry, self.pool.code_root))
+            kind = AgentType(name, entry, self.pool.code_root, config=configs.get(name, {}))
+            self.cell.host.types.setdefault(name, kind)
 
     async def _release_run(self, run: str) -> None:
         """A run is over: its agents leave, with `on_stop`."""
@@ -263,6 +285,25 @@ class CellProcess(Process):
     async def _agent(self, address: str) -> dict[str, Any] | None:
         activation = self.cell.host.agents.get(address)
         return None if activation is None else self._describe(activation)
+
+    async def _open_circuits(self) -> list[dict[str, Any]]:
+        """The circuits of this cell that do not let everything through."""
+        now = time.time()
+        found = []
+        for breaker in self.breakers:
+            shown = breaker.snapshot(now)
+            if shown.state is not BreakerState.CLOSED:
+                found.append(
+                    {
+                        "name": shown.name,
+                        "state": str(shown.state),
+                        "cell": self.name,
+                        "failure_percent": shown.failure_percent,
+                        "refused": shown.refused,
+                        "due_in_s": None if shown.due_at is None else max(0.0, shown.due_at - now),
+                    }
+                )
+        return found
 
     def _describe(self, activation: Any) -> dict[str, Any]:
         return {

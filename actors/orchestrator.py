@@ -146,6 +146,7 @@ class Orchestrator(Process):
             wake=rpc(self._wake),
             load=rpc(self._load),
             run_ended=rpc(self._run_ended),
+            run_rests=rpc(self._run_rests),
             membership=self._membership_now,
         )
         for shell in (self.control, self.nodes, self.state, self.runs):
@@ -327,12 +328,17 @@ class Orchestrator(Process):
             self._journal.append(_POOL, _encode(declared))
             self._pool(declared)
         pool = self._pools[declared.pool]
-        merged = msgspec.structs.replace(declared, types={**pool.spec.types, **declared.types})
+        merged = msgspec.structs.replace(
+            declared,
+            types={**pool.spec.types, **declared.types},
+            configs={**pool.spec.configs, **declared.configs},
+        )
         if merged != pool.spec:
             self._journal.append(_POOL, _encode(merged))
             pool.spec = merged
             for cell in pool.members:
-                await self.peers.insist(cell, "types", _encode({"types": pool.spec.types}))
+                more = {"types": pool.spec.types, "configs": pool.spec.configs}
+                await self.peers.insist(cell, "types", _encode(more))
         if run:
             pool.runs.add(run)
         pool.idle_since = time.monotonic()
@@ -433,18 +439,27 @@ class Orchestrator(Process):
         if self._active.pop(run, None) is not None:
             self._journal.append(_RUN_ENDED, run.encode())
             await self._commit.durable()
+        self._release(run)
         for pool in self._pools.values():
             pool.runs.discard(run)
             pool.idle_since = time.monotonic()
-            cells = list(pool.members)
-            for cell in cells:
-                self.task(self._release_run(cell, run))
-            gone = [address for address in pool.pins if address.partition("/")[2].startswith(f"{run}.")]
-            for address in gone:
-                pool.wanted.discard(pool.pins[address])
-            if gone:
-                self._reconcile(pool)
         self.runs.living.get(f"run-{run}", _NOBODY).leaving = True
+
+    async def _run_rests(self, run: str) -> None:
+        """The run waits for a person: what its agents hold is free for others, its process stays for the clock's sake."""
+        self._release(run)
+
+    def _release(self, run: str) -> None:
+        """The agents of this run leave, and the cells that are theirs alone; mail for one wakes it again."""
+        for pool in self._pools.values():
+            for cell in list(pool.members):
+                self.task(self._release_run(cell, run))
+            own = {
+                cell for address, cell in pool.pins.items() if address.partition("/")[2].startswith(f"{run}.")
+            }
+            if own & pool.wanted:
+                pool.wanted -= own
+                self._reconcile(pool)
 
     async def _release_run(self, cell: str, run: str) -> None:
         try:

@@ -21,3 +21,6 @@ class PoolSpec(msgspec.Struct, frozen=True):
     strategy: str = "one_for_one"
     restarts_max: int = 20
     window_s: float = 60.0
+    configs: dict[
+        str, dict[str, Any]
+    ] = {}  # type@digest -> what its agents are configured with, where there is any.

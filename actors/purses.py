@@ -35,6 +35,16 @@ class RunPurses:
         while self.core.of(account).spend(amounts) is not None:
             await self.fill(account, amounts)
 
+    async def hold(self, account: str, amounts: Mapping[str, int]) -> None:
+        """Raises `BudgetExceeded` where the ledger has no more for this account."""
+        while self.core.of(account).hold(amounts) is not None:
+            await self.fill(account, amounts)
+
+    def unhold(self, account: str, held: Mapping[str, int], spent: Mapping[str, int]) -> None:
+        purse = self.core.of(account)
+        purse.unhold(held)
+        purse.charge(spent)
+
     async def fill(self, account: str, need: Mapping[str, int]) -> None:
         async with self._lock(account):
             purse = self.core.of(account)

@@ -15,6 +15,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ LOADED_MAX = 256  # Opened artifacts kept in memory.
 VIEW_FILE = "view.json"
 INPUT_CHARS_MAX = 2_000  # Of an attempt's input, in its error.
 LINGER_S = 1.0  # After the end, for those who watch to read the last view.
+REST_AFTER_S = 30.0  # Without anything to do but wait for a person, a run leaves its processes to others.
+RESTING = frozenset({RunState.HELD, RunState.PAUSED})
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -83,7 +86,8 @@ class RunProcess(Process):
         self._attempts: dict[int, asyncio.Task[None]] = {}
         self._inbox: list[inp.Input] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at_s = float("inf")
+        self._due_s = inf  # When the machine next wants to be woken.
+        self._busy_at_s = time.monotonic()  # When there last was something else to do than to wait.
         self._sequence = self.generation << 32
         self._changed = asyncio.Event()
         self._version = 0
@@ -94,12 +98,14 @@ class RunProcess(Process):
             view=rpc(self._view),
             events=rpc(self._events),
             act=rpc(self._act),
+            addresses=rpc(self._addresses),
             draw=rpc(self._draw),
             settle=rpc(self._settle),
         )
         self.task(self._sync_behind())
         self.task(self._watch_fence())
         self._begin()
+        self.task(self._rest_when_waiting())
 
     async def _join_road(self) -> None:
         self.placement = Placement(decode(await self.peers.insist(ROOT, "membership")))
@@ -201,8 +207,13 @@ class RunProcess(Process):
     def _set_timer(self, at_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._due_s = at_s
         delay_s = max(0.0, at_s - time.time())
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._take, inp.Tick())
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._ring)
+
+    def _ring(self) -> None:
+        self._due_s = inf
+        self._take(inp.Tick())
 
     async def _sync_behind(self) -> None:
         while True:
@@ -240,6 +251,31 @@ class RunProcess(Process):
             return  # A person sent it on meanwhile.
         await self.peers.insist(ROOT, "run_ended", _encode({"run": self.run, "state": str(command.state)}))
         self.depart()
+
+    async def _rest_when_waiting(self) -> None:
+        """A run that only waits for a person: its agents leave, and its own process too unless the clock can wake it.
+
+        A person's act brings the process back (`revive`), the next mail an agent; both go on from what they left.
+        """
+        rested = False
+        while not self._over:
+            await asyncio.sleep(FENCE_EVERY_S)
+            if self.machine.run.state not in RESTING or self._attempts or self._inbox:
+                self._busy_at_s, rested = time.monotonic(), False
+            elif time.monotonic() - self._busy_at_s > REST_AFTER_S and not rested:
+                rested = True
+                if self._due_s < inf:
+                    await self.peers.insist(ROOT, "run_rests", _encode({"run": self.run}))
+                    continue
+                self._over = True
+                await self._commit.durable()
+                await asyncio.to_thread(self._write_view)
+                await self.feed.flush()
+                if not self._over:
+                    continue  # A person acted meanwhile.
+                state = {"run": self.run, "state": str(self.machine.run.state)}
+                await self.peers.insist(ROOT, "run_ended", _encode(state))
+                self.depart()
 
     def _last_view(self) -> Path:
         return folder(self.site.home, self.run) / VIEW_FILE
@@ -302,6 +338,16 @@ class RunProcess(Process):
         if dispatch.agent is None:
             return await self._resolver.resolve(capability)
         return address_of(self._spec.types[dispatch.agent], self.run, dispatch.agent, dispatch.replica)
+
+    async def _addresses(self) -> dict[str, list[str]]:
+        """Where this plan's agents live, by the names it gives them."""
+        return {
+            name: [
+                address_of(kind, self.run, name, replica)
+                for replica in range(self._plan.agents[name].replicas_max)
+            ]
+            for name, kind in self._spec.types.items()
+        }
 
     def _listener(self, dispatch: cmd.Dispatch) -> Listener:
         def heard(fraction: float | None, text: str) -> None:

@@ -6,22 +6,26 @@ that a cell and `aip --help` do not pay for it.
 
 from typing import TYPE_CHECKING, Any
 
-from .agent import Agent, AgentRef, Context, agent_of, capability
+from .agent import Agent, AgentRef, Context, Reservation, agent_of, capability
 from .errors import AgentFailed, AIPError
+from .settings import VERSION
 
 if TYPE_CHECKING:
     from .client import Platform, connect
+    from .models import LLMAgent
     from .orchestrator import Orchestrator
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "AIPError",
     "Agent",
     "AgentFailed",
     "AgentRef",
     "Context",
+    "LLMAgent",
     "Orchestrator",
     "Platform",
+    "Reservation",
     "agent_of",
     "capability",
     "connect",
@@ -33,6 +37,10 @@ def __getattr__(name: str) -> Any:
         from . import client
 
         return getattr(client, name)
+    if name == "LLMAgent":
+        from .models import LLMAgent
+
+        return LLMAgent
     if name == "Orchestrator":
         from .orchestrator import Orchestrator
 

@@ -13,6 +13,15 @@ return annotation that of what it gives, and both are held to at run time. `asyn
 block it; `def` runs in a thread; an async generator streams. A parameter annotated `Context` receives the turn's context and
 is not part of the contract. An agent handles one message at a time unless it says `reentrant = True` (docs/semantics.md, O2).
 
+One class can serve as many agents: what differs is its configuration, declared as a nested pydantic model and given by the plan:
+
+    class Writer(aip.Agent):
+        class Config(pydantic.BaseModel):
+            tone: str = "dry"                  # `agents: {writer: {use: "agents:Writer", config: {tone: warm}}}`
+
+before `on_start`, `self.config` is that model. An agent whose capabilities are only known at run time (a tool server, say) says
+`open_ended = True` and takes what it has not declared in `handle`.
+
 A plain function can be an agent too: `agent_of(function)` wraps it as a type with one capability of the function's name.
 """
 
@@ -24,7 +33,8 @@ import re
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar, overload
+from types import MappingProxyType, TracebackType
+from typing import Any, ClassVar, Protocol, Self, TypeVar, overload
 
 from .errors import AgentFailed, InvalidPayload, UnknownCapability, UsageError
 from .ids import check_capability
@@ -66,6 +76,8 @@ class Turn(Protocol):
         self, name: str, action: Callable[[], Any], key: str | None, idempotent: bool, timeout_s: float | None
     ) -> Any: ...
     async def spend(self, amounts: Mapping[str, int]) -> None: ...
+    async def hold(self, amounts: Mapping[str, int]) -> None: ...
+    async def unhold(self, held: Mapping[str, int], spent: Mapping[str, int]) -> None: ...
 
 
 class Context:
@@ -128,8 +140,9 @@ class Context:
     ) -> Any:
         """Ask an agent and wait for its answer.
 
-        Without `target` the registry picks a live agent that has the capability. The timeout is never longer than what this
-        turn has left. Raises the typed errors of `aip.errors`: the agent's own, a refusal, or what went wrong on the way.
+        `target` is an address (`type/key`), or the name of an agent of this run's plan. Without it the registry picks a live
+        agent that has the capability. The timeout is never longer than what this turn has left. Raises the typed errors of
+        `aip.errors`: the agent's own, a refusal, or what went wrong on the way.
         """
         return await self._turn.call(target, capability, arguments or {}, timeout_s, idempotency_key)
 
@@ -184,11 +197,61 @@ class Context:
 
     async def spend(self, **amounts: int) -> None:
         """Charge the budget that this turn works under, e.g. `await ctx.spend(tokens=120)`. Raises `BudgetExceeded`."""
-        await self._turn.spend(amounts)
+        await self._turn.spend(_whole(amounts, "spend"))
+
+    def reserve(self, **amounts: int) -> Reservation:
+        """Hold back budget for something whose price is known only afterwards:
+
+            async with ctx.reserve(tokens=5_000) as held:     # `BudgetExceeded` here: nothing was done
+                answer = await ...
+                held.settle(tokens=answer.tokens)             # the rest is free again
+
+        What is not settled counts as spent in full: a cost that nobody knows is never taken for none.
+        """
+        return Reservation(self._turn, amounts)
 
     def agent_at(self, address: str) -> AgentRef:
         """A stand-in whose methods are calls: `await ctx.agent_at("greeter/ada").greet(name="Ada")`."""
         return AgentRef(self, address)
+
+    def model(self, name: str) -> AgentRef:
+        """A model of the plan's `models:`; `await ctx.model("writer").chat(messages=[...])`."""
+        return AgentRef(self, f"models.{name}")
+
+    def tool(self, name: str) -> AgentRef:
+        """A tool server of the plan's `tools:`; `await ctx.tool("git").git_log(repo_path=".")`."""
+        return AgentRef(self, f"tools.{name}")
+
+
+class Reservation:
+    """Budget held back for the time of an `async with`."""
+
+    __slots__ = ("_amounts", "_spent", "_turn")
+
+    def __init__(self, turn: Turn, amounts: Mapping[str, int]) -> None:
+        self._turn = turn
+        self._amounts = _whole(amounts, "reserve")
+        self._spent: dict[str, int] | None = None
+
+    def settle(self, **spent: int) -> None:
+        """What it came to. More than was held is charged all the same: it was spent."""
+        self._spent = _whole(spent, "settle")
+
+    async def __aenter__(self) -> Self:
+        await self._turn.hold(self._amounts)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        await self._turn.unhold(self._amounts, self._amounts if self._spent is None else self._spent)
+
+
+def _whole(amounts: Mapping[str, int], what: str) -> dict[str, int]:
+    for unit, amount in amounts.items():
+        if not isinstance(amount, int) or isinstance(amount, bool) or amount < 0:
+            raise UsageError(f"{what}({unit}={amount!r}): amounts are whole numbers of the unit, 0 or more")
+    return dict(amounts)
 
 
 class AgentRef:
@@ -211,7 +274,12 @@ class Agent:
     """Base of every agent. Construct nothing heavy in `__init__` (it takes no arguments): `on_start` is the place."""
 
     reentrant: ClassVar[bool] = False
+    open_ended: ClassVar[bool] = False  # Whether `handle` takes what is not declared.
     capabilities: ClassVar[Mapping[str, Capability]] = {}
+    Config: ClassVar[Any] = (
+        None  # A pydantic model (or any type pydantic can validate) of what the plan configures.
+    )
+    config: Any = MappingProxyType({})  # Set before `on_start`.
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -233,6 +301,14 @@ class Agent:
 
     async def on_failure(self, ctx: Context, error: Exception) -> None:
         """After a capability raised; the caller has its answer already. Put inner state right again here."""
+
+    async def handle(self, capability: str, arguments: dict[str, Any], ctx: Context) -> Any:
+        """Answer a capability that is not declared. Only asked where the class is `open_ended`."""
+        raise unknown_capability(type(self), capability)
+
+    def describe(self) -> Mapping[str, Any]:
+        """What this agent can do, as its manifest says it. Override where that is only known at run time."""
+        return manifest(type(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +478,7 @@ def type_name(kind: type[Agent]) -> str:
 def agent_of(thing: Any) -> type[Agent]:
     """An agent class: the class itself, or a plain callable as an agent with one capability of its name."""
     if inspect.isclass(thing) and issubclass(thing, Agent):
-        if not thing.capabilities:
+        if not thing.capabilities and not thing.open_ended:
             raise UsageError(f"{thing.__name__} has no capability", hint="mark a method with @aip.capability")
         return thing
     if inspect.isclass(thing) or not callable(thing):
@@ -444,6 +520,8 @@ def manifest(kind: type[Agent]) -> dict[str, Any]:
         "type": type_name(kind),
         "doc": inspect.getdoc(kind) or "",
         "reentrant": kind.reentrant,
+        "open_ended": kind.open_ended,
+        "config": None if kind.Config is None else _adapter(kind).json_schema(),
         "capabilities": {
             spec.name: {
                 "doc": spec.doc,
@@ -458,12 +536,22 @@ def manifest(kind: type[Agent]) -> dict[str, Any]:
     }
 
 
-def find_capability(kind: type[Agent], name: str) -> Capability:
-    """The capability, or `UnknownCapability` that lists what there is."""
-    spec = kind.capabilities.get(name)
-    if spec is None:
-        raise UnknownCapability(
-            f"{type_name(kind)} has no capability {name!r}",
-            hint=f"it has: {', '.join(sorted(kind.capabilities))}",
-        )
-    return spec
+def unknown_capability(kind: type[Agent], name: str) -> UnknownCapability:
+    """The error that lists what there is."""
+    return UnknownCapability(
+        f"{type_name(kind)} has no capability {name!r}",
+        hint=f"it has: {', '.join(sorted(kind.capabilities)) or 'none that is declared'}",
+    )
+
+
+def configuration(kind: type[Agent], given: Mapping[str, Any]) -> Any:
+    """`given` as the class takes it: its `Config`, or the plain mapping. Raises `InvalidPayload` that names each wrong field."""
+    if kind.Config is None:
+        return dict(given)
+    return _validated(_adapter(kind), given, f"the configuration of {kind.__name__}")
+
+
+def _adapter(kind: type[Agent]) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind.Config)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
-import hashlib
 import os
 import random
 import threading
@@ -31,19 +30,16 @@ import msgspec
 from actors import boot, launch
 from actors.audience import Audience
 from actors.link import Endpoint, Line
-from actors.pool_spec import PoolSpec
-from actors.run_spec import PoolUse, RunSpec, address_of
+from actors.run_spec import RunSpec
 
-from .compute.bundle import pack
 from .compute.inspection import inspect_code
-from .errors import AIPError, NotFound, PlanInvalid, PlatformUnavailable, UsageError
+from .deployment import prepare, read_plan, single
+from .errors import AIPError, NotFound, PlatformUnavailable, UsageError
 from .governance.kill import Fence, KillOrder, check_target
-from .ids import new_id
-from .orchestration.parse import Problem, check, parse, resolve_inputs
-from .orchestration.plan import AgentSpec, Isolation, Plan
+from .orchestration.plan import Isolation
 from .records import log_lines, stored_events, stored_logs, stored_run, stored_runs
 from .runtime.ports import CellLost, NotSent
-from .settings import DEFAULT_LIMITS, Home
+from .settings import Home
 
 T = TypeVar("T")
 
@@ -52,9 +48,9 @@ LINE_TIMEOUT_S = 30.0
 ANSWER_TIMEOUT_S = 120.0  # No request of a client works longer; calls to agents go over the road, with deadlines of their own.
 FOLLOW_EVERY_S = 0.2
 TERMINAL = frozenset({"succeeded", "failed", "cancelled", "killed"})
+WAITING = frozenset({"held", "paused"})  # For a person; after a while such a run has no process either.
 
 _encode = msgspec.msgpack.Encoder().encode
-_ordered = msgspec.msgpack.Encoder(order="deterministic")
 
 
 def connect(
@@ -203,6 +199,10 @@ class Platform:
                 with contextlib.suppress(PlatformUnavailable):
                     yield self.ask(cell["cell_id"], method, 2.0, **arguments)
 
+    def breakers(self) -> list[dict[str, Any]]:
+        """Every circuit that is not closed, in the cell that guards by it."""
+        return [circuit for found in self._each_cell("breakers") for circuit in found]
+
     def types(self) -> list[dict[str, Any]]:
         """Every deployed agent type and what it can do."""
         types: list[dict[str, Any]] = self.ask("registry", "types")
@@ -217,7 +217,13 @@ class Platform:
         folder = plan_path.resolve().parent
         source = read_plan(plan_path)
         spec = prepare(
-            self.home, source, str(plan_path), folder, inputs, idempotency_key=idempotency_key, by=by
+            self.home,
+            source,
+            str(plan_path),
+            folder,
+            inputs,
+            idempotency_key=idempotency_key,
+            by=by or whoami(),
         )
         return self.submit_spec(spec)
 
@@ -255,7 +261,7 @@ class Platform:
             view = self._live(run_id, version, LONG_POLL_S)
             if view is None:
                 stored = stored_run(self.home, run_id)
-                if stored["state"] in TERMINAL:
+                if stored["state"] in TERMINAL | WAITING:
                     yield stored
                     return
                 if time.monotonic() - waiting_since > LINE_TIMEOUT_S * 2:
@@ -266,7 +272,7 @@ class Platform:
             if view["version"] != version:
                 version = view["version"]
                 yield view
-            if view["state"] in TERMINAL or view["state"] in ("held", "paused"):
+            if view["state"] in TERMINAL | WAITING:
                 return
             time.sleep(0.05)  # At most about ten views a second, whatever happens in between.
 
@@ -345,14 +351,9 @@ class Platform:
     def deploy(self, folder: Path, target: str, isolation: Isolation = Isolation.CELL) -> str:
         """Make `module:Class` of this folder reachable; an address of it."""
         entry, _, key = target.partition("/")
-        digest, place = pack(folder, self.home.code)
-        manifest = inspect_code(place, [entry], self.home.code / f"{digest}.manifests.json")[entry]
-        spec = PoolSpec("", {}, str(place), DEFAULT_LIMITS.density, isolation.value)
-        pool = pool_id(digest, spec)
-        kind = f"{manifest['type']}@{pool}"
-        spec = msgspec.structs.replace(spec, pool=pool, types={kind: entry})
-        self.ask("orchestrator", "declare_pool", spec=msgspec.to_builtins(spec), manifests={kind: manifest})
-        return f"{kind}/{key or 'any'}"
+        spec, manifests = single(self.home, folder, entry, isolation)
+        self.ask("orchestrator", "declare_pool", spec=msgspec.to_builtins(spec), manifests=manifests)
+        return f"{next(iter(spec.types))}/{key or 'any'}"
 
     def _full(self, address: str) -> str:
         """An address with its code digest; the newest version of a type, where it was left out."""
@@ -394,123 +395,11 @@ def standing_orders(home: Home) -> list[dict[str, Any]]:
     return [msgspec.to_builtins(order) for order in Fence(home.state / "kill").orders().standing.values()]
 
 
-# From a plan to what the root is given -------------------------------------------------------------------------------
-
-
-def pool_id(code: str, spec: PoolSpec) -> str:
-    """Twelve hex digits that stand for everything that makes two agents share a process or not."""
-    bare = msgspec.structs.replace(spec, pool="", types={}, code_root="")
-    return hashlib.sha256(_ordered.encode([code, bare])).hexdigest()[:12]
-
-
-def read_plan(plan_path: Path) -> bytes:
-    """The plan's text, read no further than a plan may be long."""
-    try:
-        with plan_path.open("rb") as file:
-            return file.read(DEFAULT_LIMITS.plan_bytes_max + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {plan_path}: {error.strerror}") from None
-
-
-def prepare(
-    home: Home,
-    source: bytes,
-    file: str,
-    folder: Path,
-    inputs: Mapping[str, Any],
-    *,
-    idempotency_key: str = "",
-    by: str = "",
-) -> RunSpec:
-    """Everything that can be wrong with a plan is found here, before a platform is asked."""
-    plan = parse(source, file, DEFAULT_LIMITS)
-    given = resolve_inputs(plan, inputs, Path.cwd())
-    digest, place = pack(folder, home.code)
-    manifests = manifests_of(home, plan, digest, place)
-    problems = check(plan, manifests)
-    if problems:
-        raise invalid(file, problems)
-    now = time.time()
-    run = new_id("r", now, random.Random(os.urandom(16)))
-    types, pools = _pools(plan, run, digest, place, manifests)
-    return RunSpec(
-        run=run,
-        plan_source=source,
-        plan_file=file,
-        inputs=_encode(given),
-        types=types,
-        pools=pools,
-        submitted_by=by or whoami(),
-        submitted_at=now,
-        idempotency_key=idempotency_key,
-    )
-
-
-def manifests_of(home: Home, plan: Plan, digest: str, place: Path) -> dict[str, dict[str, Any]]:
-    """The plan's agent name -> manifest."""
-    entries = sorted({agent.use for agent in plan.agents.values()})
-    found = inspect_code(place, entries, home.code / f"{digest}.manifests.json") if entries else {}
-    return {name: found[agent.use] for name, agent in plan.agents.items()}
-
-
-def invalid(file: str, problems: list[Problem]) -> PlanInvalid:
-    plain = [msgspec.to_builtins(problem) for problem in problems]
-    return PlanInvalid(f"{file} has {len(problems)} problem(s)", problems=plain)
-
-
-def _pools(
-    plan: Plan, run: str, digest: str, place: Path, manifests: Mapping[str, dict[str, Any]]
-) -> tuple[dict[str, str], list[PoolUse]]:
-    types: dict[str, str] = {}
-    uses: dict[str, PoolUse] = {}
-    for name, agent in plan.agents.items():
-        spec = _pool_of(agent, digest, place)
-        pool = spec.pool
-        kind = types[name] = f"{manifests[name]['type']}@{pool}"
-        use = uses.get(pool) or PoolUse(spec, {})
-        known = use.spec.types.get(kind, agent.use)
-        if known != agent.use:
-            raise PlanInvalid(
-                f"agents of {known} and {agent.use} have the same class name", hint="rename one of them"
-            )
-        uses[pool] = PoolUse(
-            msgspec.structs.replace(use.spec, types={**use.spec.types, kind: agent.use}),
-            {**use.manifests, kind: manifests[name]},
-            (*use.dedicated, *_dedicated(agent, kind, run)),
-            (*use.warm, *(address_of(kind, run, name, replica) for replica in range(agent.replicas_min))),
-        )
-    return types, list(uses.values())
-
-
-def _pool_of(agent: AgentSpec, digest: str, place: Path) -> PoolSpec:
-    spec = PoolSpec(
-        "",
-        {},
-        str(place),
-        agent.density or DEFAULT_LIMITS.density,
-        agent.isolation.value,
-        agent.cpu or 0.0,
-        agent.memory_bytes or 0,
-        dict(agent.runtime_env),
-        agent.restart.strategy,
-        agent.restart.max,
-        agent.restart.within_s,
-    )
-    return msgspec.structs.replace(spec, pool=pool_id(digest, spec))
-
-
-def _dedicated(agent: AgentSpec, kind: str, run: str) -> list[str]:
-    if agent.isolation is not Isolation.PROCESS:
-        return []
-    return [address_of(kind, run, agent.name, replica) for replica in range(agent.replicas_max)]
-
-
 __all__ = [
     "AIPError",
     "Platform",
     "connect",
     "inspect_code",
-    "prepare",
     "stored_events",
     "stored_logs",
     "stored_run",

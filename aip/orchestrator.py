@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 from .agent import Agent, agent_of, type_name
-from .client import Platform, connect, prepare
+from .client import Platform, connect, whoami
+from .deployment import prepare
 from .errors import AgentFailed, AIPError, Cancelled, ErrorRecord, Refused, UsageError, from_record
 from .settings import Home
 
@@ -80,7 +81,7 @@ class Orchestrator:
         with connect(self._home, start=True) as platform:
             if isinstance(plan, Mapping):
                 source = yaml.safe_dump(self._whole(plan), sort_keys=False).encode()
-                spec = prepare(self._home, source, "plan", self._folder or Path.cwd(), inputs)
+                spec = prepare(self._home, source, "plan", self._folder or Path.cwd(), inputs, by=whoami())
                 run = platform.submit_spec(spec)
             else:
                 run = platform.submit(Path(plan), inputs)

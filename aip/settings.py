@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+VERSION = "0.1.0"
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -5,6 +5,8 @@
 
 The cells, the guard, the mailboxes, activation, checkpoints and effects are the ones of the real platform (`aip.runtime`); only
 the way between cells is a function call, and checkpoints live in memory. `cells=2` spreads the agents over two cells.
+`configured(Writer, "critic", tone="harsh")` hosts a class under a name of its own with a configuration, as a plan does;
+`budget={"tokens": 1_000}` puts every call of the test under one account, and `p.spent` tells what it came to.
 """
 
 from __future__ import annotations
@@ -15,8 +17,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from .agent import Agent, agent_of, type_name
-from .errors import AIPError
+from .agent import agent_of, type_name
+from .errors import AIPError, NotFound
+from .ids import check_address
+from .orchestration.budget import Ledger
+from .orchestration.purse import BudgetCheck
+from .orchestration.purse import Purses as CorePurses
 from .runtime import codec
 from .runtime.activation import AgentType
 from .runtime.cell import Cell
@@ -28,6 +34,8 @@ from .runtime.ports import CellLost, NotSent
 from .settings import DEFAULT_LIMITS, Limits
 
 CLIENT = "client/test"
+ACCOUNT = "test"
+RUN = "r-test"
 
 
 class MemoryAudit:
@@ -48,6 +56,62 @@ class MemoryAudit:
 
     def of(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
         return [(subject, detail) for k, subject, detail in self.entries if k == kind]
+
+
+class LocalPurses:
+    """`Purses` whose ledger is in this process."""
+
+    def __init__(self, holder: str, ledger: Ledger) -> None:
+        self._core = CorePurses(holder)
+        self._ledger = ledger
+
+    async def spend(self, account: str, amounts: Mapping[str, int]) -> None:
+        while self._core.of(account).spend(amounts) is not None:
+            await self.fill(account, amounts)
+
+    async def hold(self, account: str, amounts: Mapping[str, int]) -> None:
+        while self._core.of(account).hold(amounts) is not None:
+            await self.fill(account, amounts)
+
+    def unhold(self, account: str, held: Mapping[str, int], spent: Mapping[str, int]) -> None:
+        purse = self._core.of(account)
+        purse.unhold(held)
+        purse.charge(spent)
+
+    async def fill(self, account: str, need: Mapping[str, int]) -> None:
+        purse = self._core.of(account)
+        draw = purse.want(need)
+        assert draw is not None, "a ledger that answers at once leaves no draw under way"
+        refusal = purse.served(self._ledger.serve(draw))
+        if refusal is not None and not purse.covers(need):
+            raise refusal
+
+    async def close(self, account: str) -> None:
+        purse = self._core.find(account)
+        given = None if purse is None else purse.give_back()
+        if purse is not None and given is not None:
+            self._ledger.settle(given.reservation, given.spent)
+            purse.gave_back()
+
+    @property
+    def checks(self) -> list[Check | Permit]:
+        return [BudgetCheck(self._core)]
+
+
+class Names:
+    """`Resolver` of a test: a name is that agent's `any`, a capability the first agent that has it."""
+
+    def __init__(self, kinds: Sequence[AgentType]) -> None:
+        self._kinds = kinds
+
+    async def resolve(self, capability: str) -> str:
+        for kind in self._kinds:
+            if capability in kind.load().capabilities:
+                return f"{kind.name}/any"
+        raise NotFound(f"no agent of this test has the capability {capability!r}")
+
+    async def named(self, run: str, name: str) -> str:
+        return check_address(f"{name}/any")
 
 
 class LocalTransport:
@@ -72,7 +136,12 @@ class TestPlatform:
     __test__ = False
 
     def __init__(
-        self, kinds: Sequence[type[Agent]], cells: int, limits: Limits, checks: Sequence[Check | Permit]
+        self,
+        kinds: Sequence[AgentType],
+        cells: int,
+        limits: Limits,
+        checks: Sequence[Check | Permit],
+        budget: Mapping[str, int] | None,
     ) -> None:
         self.audit = MemoryAudit()
         self.checkpoints = MemoryCheckpoints()
@@ -80,6 +149,9 @@ class TestPlatform:
         self.limits = limits
         self._kinds = kinds
         self._checks = checks
+        self._ledger = Ledger()
+        self._account = "" if budget is None else ACCOUNT
+        self._ledger.open(ACCOUNT, budget or {})
         self._sequence = 0
         names = [f"cell-{index}" for index in range(cells)]
         self.membership = Membership(
@@ -89,23 +161,25 @@ class TestPlatform:
                     CellRecord(cell_id=name, pool="test", node="here", generation=1) for name in names
                 )
             },
-            types={type_name(kind): "test" for kind in kinds},
+            types={kind.name: "test" for kind in kinds},
         )
         self.placement = Placement(self.membership)
         for name in names:
             self.add_cell(name)
 
     def add_cell(self, name: str, generation: int = 1) -> Cell:
-        types = {type_name(kind): AgentType(type_name(kind), "", cls=kind) for kind in self._kinds}
+        purses = LocalPurses(f"{name}#{generation}", self._ledger)
         cell = self.cells[name] = Cell(
             name,
             generation,
-            types=types,
+            types={kind.name: kind for kind in self._kinds},
             locator=self.placement,
             transport=LocalTransport(self.cells),
             checkpoints=self.checkpoints,
             audit=self.audit,
-            guard=Guard(OpenFence(), self._checks),
+            guard=Guard(OpenFence(), [*self._checks, *purses.checks]),
+            resolver=Names(self._kinds),
+            purses=purses,
             clock=time.time,
             rng=random.Random(generation),
             limits=self.limits,
@@ -123,10 +197,16 @@ class TestPlatform:
     ) -> tuple[Cell, Envelope]:
         cell = next(iter(self.cells.values()))
         self._sequence += 1
+        fields = {"budget": self._account, "run": RUN, **fields}
         envelope = cell.request(
             CLIENT, self._sequence, target, capability, arguments, kind=kind, timeout_s=timeout_s, **fields
         )
         return cell, envelope
+
+    @property
+    def spent(self) -> Mapping[str, int]:
+        """Of the budget, by all whose turns have ended."""
+        return self._ledger.statement(ACCOUNT).spent
 
     async def call(
         self,
@@ -160,12 +240,23 @@ class TestPlatform:
         return codec.decode(await cell.ask(envelope, listener) or b"\xc0")
 
 
+def configured(thing: Any, name: str = "", config: Mapping[str, Any] | None = None, **more: Any) -> AgentType:
+    """An agent class (or function) under a name of its own, with a configuration: what an entry of a plan's `agents` is."""
+    kind = agent_of(thing)
+    return AgentType(name or type_name(kind), "", cls=kind, config={**(config or {}), **more})
+
+
 @asynccontextmanager
 async def platform(
-    *things: Any, cells: int = 1, limits: Limits = DEFAULT_LIMITS, checks: Sequence[Check | Permit] = ()
+    *things: Any,
+    cells: int = 1,
+    limits: Limits = DEFAULT_LIMITS,
+    checks: Sequence[Check | Permit] = (),
+    budget: Mapping[str, int] | None = None,
 ) -> AsyncIterator[TestPlatform]:
-    """A platform that hosts these agent classes (or plain functions); stopped, with every agent's `on_stop`, at the end."""
-    running = TestPlatform([agent_of(thing) for thing in things], cells, limits, checks)
+    """A platform that hosts these agent classes (functions, `configured` ones); stopped, with every `on_stop`, at the end."""
+    kinds = [thing if isinstance(thing, AgentType) else configured(thing) for thing in things]
+    running = TestPlatform(kinds, cells, limits, checks, budget)
     for cell in running.cells.values():
         cell.start()
     try:
@@ -175,4 +266,4 @@ async def platform(
             await cell.stop()
 
 
-__all__ = ["AIPError", "LocalTransport", "MemoryAudit", "TestPlatform", "platform"]
+__all__ = ["AIPError", "LocalTransport", "MemoryAudit", "TestPlatform", "configured", "platform"]

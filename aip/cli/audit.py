@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
+import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,11 +15,13 @@ import click
 from ..errors import Corrupt, NotFound
 from . import measure, text
 from .command import Noun
+from .contract import Json
 from .output import Column, show_rows, show_value
 from .session import Session, session
 
 PATH = click.Path(path_type=Path)
 PROBLEMS_SHOWN_MAX = 10
+FOLLOW_EVERY_S = 0.3  # Soon enough for an eye; one `stat` of a file each time.
 
 
 @click.group(
@@ -89,6 +95,7 @@ ENTRY_COLUMNS = (
     "tail",
     examples="""
     aip audit tail
+    aip audit tail -f --kind process
     aip audit tail -n 100 --kind refused -o ndjson
     """,
 )
@@ -98,14 +105,60 @@ ENTRY_COLUMNS = (
 )
 @click.option("--kind", "kinds", multiple=True, help="Only kinds that begin so; repeatable.")
 @click.option("--subject", default="", help="Only entries whose subject has this in it.")
-def tail(path: Path | None, limit: int, kinds: tuple[str, ...], subject: str) -> None:
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is entered from now on, until Ctrl-C.")
+def tail(path: Path | None, limit: int, kinds: tuple[str, ...], subject: str, follow: bool) -> None:
     """Print the last entries of the log."""
-    from ..governance.audit import read, select
+    from ..governance.audit import select
 
     one = session()
-    found = log_of(one, path)
+    log = GrowingLog(log_of(one, path))
+    last = deque(select(log.new(), kinds, subject), limit)
+    if not follow:
+        show_rows(one, last, ENTRY_COLUMNS, nothing="no such entries")
+        return
     try:
-        last = deque(select(read(found), kinds, subject), limit)
-    except (ValueError, KeyError) as error:
-        raise Corrupt(f"{found} cannot be read: {error}", hint="see `aip audit verify`") from None
-    show_rows(one, last, ENTRY_COLUMNS, nothing="no such entries")
+        while True:
+            for entry in last:
+                show_entry(one, entry)
+            time.sleep(FOLLOW_EVERY_S)
+            last = deque(select(log.new(), kinds, subject))
+    except KeyboardInterrupt:
+        return  # How a look that has no end of its own ends: no failure.
+
+
+class GrowingLog:
+    """The log while it is written. `new()` gives the entries behind those it gave before, whole ones only."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        self._path = path
+        self._offset = offset
+
+    @classmethod
+    def from_now(cls, path: Path) -> GrowingLog:
+        return cls(path, path.stat().st_size if path.exists() else 0)
+
+    def new(self) -> Iterator[Json]:
+        from ..governance.audit import LINE_BYTES_MAX
+
+        if not self._path.exists():
+            return  # Nothing was ever entered yet.
+        with self._path.open("rb") as file:
+            if file.seek(0, io.SEEK_END) < self._offset:
+                raise Corrupt(f"{self._path} became shorter: it was rewritten", hint="see `aip audit verify`")
+            file.seek(self._offset)
+            while (line := file.readline(LINE_BYTES_MAX)).endswith(b"\n"):
+                self._offset += len(line)
+                yield self._entry(line)
+
+    def _entry(self, line: bytes) -> Json:
+        try:
+            entry = json.loads(line)
+            return {**entry, "kind": str(entry["kind"]), "subject": str(entry["subject"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise Corrupt(f"{self._path} cannot be read: {error}", hint="see `aip audit verify`") from None
+
+
+def show_entry(one: Session, entry: Json) -> None:
+    """An entry as a line of its own: the width of what comes next is not known."""
+    cells = [text.line(column.cell(entry)) for column in ENTRY_COLUMNS]
+    one.write(text.compact_json(entry) if one.machine else "  ".join(cells))

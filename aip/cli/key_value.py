@@ -85,7 +85,7 @@ def _example(wanted: set[str]) -> str:
 
 
 class AmountType(click.ParamType):  # type: ignore[type-arg]  # Generic in newer click only.
-    """`UNIT=AMOUNT` of a budget: a whole number of the unit's name, such as `usd_micro=2_000_000`."""
+    """`UNIT=AMOUNT` of a budget: a whole number of the unit's name, such as `tokens=500_000`; `usd=2.50` is usd_micro."""
 
     name = "unit=amount"
 
@@ -96,6 +96,15 @@ class AmountType(click.ParamType):  # type: ignore[type-arg]  # Generic in newer
             return value
         unit, given = KEY_VALUE.convert(value, param, ctx)
         digits = given.strip().replace("_", "").replace(",", "")
+        if unit == "usd":
+            from ..orchestration.parse.units import usd_micro
+
+            micro = usd_micro(digits)
+            if micro is None:
+                self.fail(
+                    f"{given!r} is no amount in USD with at most six digits after the point", param, ctx
+                )
+            return "usd_micro", micro
         if not (digits.isascii() and digits.isdigit()):
             self.fail(f"{given!r} is not a whole number of {unit}", param, ctx)
         return unit, int(digits)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import AIPError, UsageError
-from . import about, agents, audit, init, kill, plan, platform, run, steer, submit
+from . import about, agents, audit, init, kill, plan, platform, run, secret, steer, submit, top
 from .command import Root
 from .exit_code import ExitCode
 from .session import Format, Session
@@ -23,8 +23,8 @@ from .session import Format, Session
 SECTIONS: dict[str, list[click.Command]] = {
     "Start here": [init.init, submit.submit, agents.agents, plan.plan],
     "Runs": [run.run, run.logs, steer.approve, steer.cancel, steer.pause, steer.resume, steer.retry],
-    "The platform": [platform.up, platform.down, platform.status, platform.doctor],
-    "Governance": [kill.kill, audit.audit],
+    "The platform": [platform.up, platform.down, platform.status, top.top, platform.doctor],
+    "Governance": [kill.kill, audit.audit, secret.secret],
     "This command": [about.completion, about.version],
 }
 

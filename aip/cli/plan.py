@@ -1,4 +1,4 @@
-"""`aip plan check | schema | graph`: plans before they run."""
+"""`aip plan make | check | graph | simulate | diff | schema`: plans before they run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from . import measure, plan_file, text
+from . import measure, plan_diff, plan_file, plan_make, plan_simulate, text
 from .command import Noun
 from .output import show_value
+from .plan_output import Draws, asked
 from .session import session
 
 PLAN = click.Path(path_type=Path)
@@ -18,12 +19,17 @@ PLAN = click.Path(path_type=Path)
     "plan",
     cls=Noun,
     examples="""
+    aip plan make "search for 'bees', then summarise each page" -o plan.yaml
     aip plan check plan.yaml
-    aip plan graph plan.yaml
+    aip plan simulate plan.yaml
     """,
 )
 def plan() -> None:
-    """Look at plans before they run: check, schema, graph."""
+    """Make plans and look at them before they run: make, check, graph, simulate, diff."""
+
+
+for command in (plan_make.make, plan_diff.diff, plan_simulate.simulate):
+    plan.add_command(command)
 
 
 @plan.command(
@@ -68,21 +74,34 @@ def schema() -> None:
 
 @plan.command(
     "graph",
+    cls=Draws,
     examples="""
     aip plan graph plan.yaml
-    aip plan graph plan.yaml --format mermaid
+    aip plan graph plan.yaml -o mermaid
+    aip plan graph plan.yaml -o dot
     """,
 )
 @click.argument("path", metavar="PLAN", type=PLAN)
 @click.option(
-    "--format", "form", type=click.Choice(["tree", "mermaid", "dot"]), default="tree", help="How to draw it."
+    "--format", "form", type=click.Choice(["tree", "mermaid", "dot"]), default="tree", help="The same as -o."
 )
 def graph(path: Path, form: str) -> None:
-    """Draw what waits for what."""
+    """Draw what waits for what, the critical path marked."""
     from ..orchestration import graph as drawing
 
-    draw = {"tree": drawing.as_text, "mermaid": drawing.as_mermaid, "dot": drawing.as_dot}[form]
+    draws = {
+        "tree": drawing.as_text,
+        "text": drawing.as_text,
+        "mermaid": drawing.as_mermaid,
+        "dot": drawing.as_dot,
+    }
+    draw = draws[asked(click.get_current_context()) or form]
     one = session()
     found = plan_file.parsed(path)
-    edges = {name: list(needs) for name, needs in drawing.edges(found).items()}
-    show_value(one, {"plan": found.name, "needs": edges}, lambda: one.write(draw(found).rstrip("\n")))
+    longest, _ = drawing.critical_path(found)
+    told = {
+        "plan": found.name,
+        "needs": {name: list(needs) for name, needs in drawing.edges(found).items()},
+        "critical_path": longest,
+    }
+    show_value(one, told, lambda: one.write(draw(found).rstrip("\n")))

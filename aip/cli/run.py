@@ -1,4 +1,4 @@
-"""`aip run list | show | events` and `aip logs`: what is known of the runs. Answers without a platform too."""
+"""`aip run list | show | events | trace | diff | replay` and `aip logs`: what is known of runs, with a platform or without."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from . import measure, text
+from . import measure, replay, run_diff, text, trace
 from .command import Command, Noun
 from .output import Column, Row, show_rows, show_value
 from .records import known_task, records
@@ -26,7 +26,7 @@ STATES = ("accepted", "running", "paused", "held", "succeeded", "failed", "cance
     """,
 )
 def run() -> None:
-    """Look at runs: list, show, events.
+    """Look at runs: list, show, events, trace, diff, replay.
 
     RUN is an id, the beginning of one, or `last`.
     """
@@ -135,6 +135,10 @@ def event_line(event: Mapping[str, Any]) -> str:
     )
     at_s = event.get("at_s")
     return text.line(f"{measure.moment(at_s)} {event.get('event', ''):<17} {rest}")
+
+
+for command in (replay.replay, run_diff.diff, trace.trace):
+    run.add_command(command)
 
 
 @click.command(

@@ -10,6 +10,7 @@ import click
 
 from ..errors import PlatformUnavailable
 from . import measure, plan_file
+from .audit import GrowingLog
 from .command import Command
 from .contract import Json, Platform
 from .key_value import KEY_VALUE, collected
@@ -46,6 +47,7 @@ def submit(
 
     Starts a platform if there is none. The first Ctrl-C cancels the run and waits for its end; the second leaves at once.
     """
+    from ..governance.audit import log_path
     from ..orchestration.parse import resolve_inputs
 
     one = session()
@@ -54,15 +56,18 @@ def submit(
         name: value for name, value in resolved.items() if value is not None
     }  # What is left out stays left out.
     with started(one, lambda: plan_file.checked(plan, one.library)) as platform:
+        log = GrowingLog.from_now(log_path(one.folder.audit))
         run_id = platform.submit(plan.absolute(), values, idempotency_key=idempotency_key, by=person())
         if detach:
             show_id(one, run_id)
             return
         from .chaos import Chaos
         from .follow import follow
+        from .trouble import TroubleWatch
 
         one.say(f"run {run_id}")
-        with nullcontext() if chaos is None else Chaos(one, platform, run_id, chaos):
+        blows = nullcontext() if chaos is None else Chaos(one, platform, run_id, chaos)
+        with blows, TroubleWatch(one, run_id, log):
             code = follow(one, platform, run_id)
     click.get_current_context().exit(code)
 

@@ -164,7 +164,19 @@ def _words(task: Json, progress: Json) -> str:
     if task.get("vote"):
         counts = task["vote"].get("counts") or {}
         return f"{task['vote'].get('decision')} ({', '.join(f'{count} {answer}' for answer, count in counts.items())})"
+    if task.get("votes"):
+        return _ballots(task["votes"])
     return str(progress.get("text") or "")
+
+
+def _ballots(votes: Json) -> str:
+    """What a vote on many items came to: the most frequent decisions first, as the run gives them."""
+    counts = dict(votes.get("decisions") or {})
+    if votes.get("others"):
+        counts["others"] = votes["others"]
+    if votes.get("undecided"):
+        counts["undecided"] = votes["undecided"]
+    return ", ".join(f"{count} {decision}" for decision, count in counts.items())
 
 
 _DECIDED = {"approve": "approved", "deny": "denied"}

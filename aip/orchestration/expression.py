@@ -47,7 +47,8 @@ from .suggestion import nearest
 EXPRESSIONS_CACHED_MAX = 16_384  # One plan's worth; an entry is about 2 KB.
 
 TASK_FIELDS = ("output", "outputs", "status")
-RUN_FIELDS = ("id", "plan", "attempt")
+LATE_RUN_FIELDS = ("state", "error")  # Known when all work has ended.
+RUN_FIELDS = ("id", "plan", "attempt", *LATE_RUN_FIELDS)
 ROOTS = ("inputs", "tasks", "item", "index", "run")
 _PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*\Z", re.ASCII)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 from .template import Template
@@ -22,6 +22,23 @@ class When(StrEnum):
     NONE_FAILED = "none_failed"
     ANY_OK = "any_ok"
     ALWAYS = "always"
+
+
+class Priority(IntEnum):
+    """Which of two ready tasks starts first, before it is asked which has the longer way to go."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+
+
+class Role(StrEnum):
+    """What a task is for: the work itself, undoing work (`compensate`), putting things away (`finally`), asking for bids."""
+
+    WORK = "work"
+    UNDO = "undo"
+    CLOSE = "close"
+    BIDS = "bids"
 
 
 class Isolation(StrEnum):
@@ -84,6 +101,25 @@ class AgentSpec:
     runtime_env: Mapping[str, Any]
     restart: Restart
     position: Position
+    config: Mapping[str, Any] = field(default_factory=dict)  # Static JSON; secrets by reference only.
+
+
+class Method(StrEnum):
+    """How answers become one (`vote`, `swarm/`)."""
+
+    MAJORITY = "majority"
+    WEIGHTED = "weighted"
+    RANKED = "ranked"
+    AUCTION = "auction"  # Of the bids for a task with `assign: {mode: market}`; no plan writes it.
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """A sealed-bid auction among agents for each piece of a task's work: the lowest bid wins, at the second price."""
+
+    bidders: tuple[str, ...]
+    max_price: int
+    bid_timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +133,11 @@ class Vote:
     voters: tuple[str, ...]
     quorum: int
     threshold: float = 0.5
+    method: Method = Method.MAJORITY
+    weights: Mapping[str, int] | None = None  # By voter's name; None where nobody said, or reputation says.
+    by_reputation: bool = False
+    deadline_s: float | None = None  # From the first voter's start: who has not answered by then has no vote.
+    max_price: int = 0  # Of an auction.
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +148,38 @@ class Gate:
     approvers: tuple[str, ...]
     expires_s: float | None
     default: str  # "approve" | "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How many items of a `for_each` may fail while the task succeeds: a count, or a part of all items, rounded down."""
+
+    count: int = 0
+    percent: float | None = None
+
+    def of(self, items: int) -> int:
+        return self.count if self.percent is None else int(items * self.percent / 100 + 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRule:
+    """What a result must be (`schema`), and how long it is kept after nobody needs it any more."""
+
+    schema: Mapping[str, Any] | None
+    ttl_s: float | None
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Compensation:
+    """What undoes a task that has succeeded, should the run fail or be cancelled later. At least once: it must be repeatable."""
+
+    agent: str | None
+    capability: str
+    arguments: Template
+    retry: Retry
+    timeout_s: float
+    position: Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +202,15 @@ class TaskSpec:
     vote: Vote | None
     budget: Mapping[str, int]
     position: Position
+    role: Role = Role.WORK
+    priority: Priority = Priority.NORMAL
+    max_parallel: int | None = None  # Attempts of this task at the same time.
+    allow_failures: Tolerance | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)  # On its envelopes, for policy and `limits`.
+    heartbeat_s: float | None = None  # An attempt that reports no progress for so long is lost.
+    output: OutputRule | None = None
+    compensate: Compensation | None = None
+    market: Market | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +228,8 @@ class PlanLimits:
     concurrency: int = 64
     budget: Mapping[str, int] = field(default_factory=dict)
     on_exceeded: OnExceeded = OnExceeded.PAUSE
+    # By `label=value`: attempts of tasks with that label at the same time.
+    concurrency_by_label: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +242,4 @@ class Plan:
     tasks: Mapping[str, TaskSpec]
     outputs: Mapping[str, Template]
     digest: str  # SHA-256 of the file's bytes, in hex.
+    closing: Mapping[str, TaskSpec] = field(default_factory=dict)  # `finally`: run last, whatever happened.

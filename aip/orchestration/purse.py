@@ -45,6 +45,7 @@ class Purse:
         "_drawing",
         "_dry",
         "_granted",
+        "_held",
         "_reported",
         "_reservation",
         "_spent",
@@ -60,6 +61,7 @@ class Purse:
         self.account = account
         self.holder = holder
         self._chunks = chunks
+        self._held: dict[str, int] = {}
         self._empty()
 
     def _empty(self) -> None:
@@ -73,11 +75,11 @@ class Purse:
     @property
     def idle(self) -> bool:
         """Nothing drawn, nothing spent, nothing under way: it may be forgotten."""
-        return not (self._asked or self._spent)
+        return not (self._asked or self._spent or self._held)
 
     def left(self, unit: str) -> int:
         """What may be spent without asking; below 0 after a charge above it."""
-        return self._granted.get(unit, 0) - self._spent.get(unit, 0)
+        return self._granted.get(unit, 0) - self._spent.get(unit, 0) - self._held.get(unit, 0)
 
     def covers(self, amounts: Amounts) -> bool:
         return not self._closing and all(self.left(unit) >= amount for unit, amount in amounts.items())
@@ -97,6 +99,24 @@ class Purse:
         for unit, amount in amounts.items():
             self._spent[unit] -= amount
 
+    def hold(self, amounts: Amounts) -> BudgetNotDrawn | None:
+        """Set aside for something whose price is known only afterwards: all of it, or nothing and the reason."""
+        if not self.covers(amounts):
+            return not_drawn(self.account, amounts)
+        add(self._held, amounts)
+        return None
+
+    def unhold(self, amounts: Amounts) -> None:
+        """What was held is free again. What it came to is a `charge` of its own, in the same step."""
+        for unit, amount in amounts.items():
+            left = self._held.get(unit, 0) - amount
+            if left < 0:
+                raise UsageError(f"{amount} {unit} of {self.account} were not held")
+            if left:
+                self._held[unit] = left
+            else:
+                self._held.pop(unit, None)
+
     def charge(self, amounts: Amounts) -> None:
         """What something turned out to cost. Never refused: above its limit the ledger records an overrun."""
         check_amounts(amounts)
@@ -108,7 +128,7 @@ class Purse:
             return None
         need = need or {}
         wanted, at_least = {}, {}
-        for unit in dict.fromkeys((*need, *self._granted, *self._spent)):
+        for unit in dict.fromkeys((*need, *self._granted, *self._spent, *self._held)):
             left = max(0, self.left(unit))
             chunk = self._chunks.get(unit) or CHUNK_OF_NEED * need.get(unit, 0)
             short = max(0, need.get(unit, 0) - left)

@@ -30,29 +30,20 @@ Not guaranteed
     Pause / Resume        nothing new starts / it does again; attempts in flight are left alone
     Cancel                attempts in flight are told; after `CANCEL_GRACE_S` they are fenced; the run is CANCELLED
     Kill                  the same without grace; the run is KILLED
-    RetryFrom             a new generation of the task and of all downstream of it
+    RetryFrom             a new generation of the task, of what was undone, and of all downstream of those
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from heapq import heappop
-from math import inf
 from typing import Any
 
-import msgspec
-
 from ..errors import (
-    AgentLost,
     AIPError,
-    BudgetExceeded,
     Cancelled,
     Corrupt,
-    DeadlineExceeded,
     Denied,
-    ErrorRecord,
-    InvalidPayload,
     Killed,
     NotFound,
     UsageError,
@@ -63,23 +54,19 @@ from ..settings import DEFAULT_LIMITS, Limits
 from . import run_commands as cmd
 from . import run_events as ev
 from . import run_inputs as inp
-from .artifact import ArtifactRef
-from .budget import AMOUNT_MAX, UNITS_MAX
-from .plan import OnExceeded, Plan
-from .retry import again_at_s
+from .budget import AMOUNT_MAX
+from .plan import Plan, Role
 from .run_end import CANCEL_GRACE_S
-from .run_flow import Flow
 from .run_lifecycle import RunState
 from .run_scope import Load
-from .run_step import located
-from .run_task import Attempt, TaskRun
+from .run_task import TaskRun
+from .run_time import Timekeeping
+from .vote import NO_REPUTATION
 
 __all__ = ["CANCEL_GRACE_S", "RunMachine"]
 
-PROGRESS_CHARS_MAX = 500  # A line on a screen.
 
-
-class RunMachine(Flow):
+class RunMachine(Timekeeping):
     """One run. Fed by one shell, in one thread."""
 
     # What the shell calls
@@ -127,9 +114,10 @@ class RunMachine(Flow):
         rng: random.Random,
         limits: Limits = DEFAULT_LIMITS,
         weights: Mapping[str, float] | None = None,
+        reputation: Mapping[str, int] = NO_REPUTATION,
     ) -> tuple[RunMachine, cmd.Step]:
         """The machine as its journal has it, and the step that sets it going again."""
-        machine = cls(plan, load=load, rng=rng, limits=limits, weights=weights)
+        machine = cls(plan, load=load, rng=rng, limits=limits, weights=weights, reputation=reputation)
         for event in events:
             machine.run.apply(event)
             machine._now_s = event.at_s
@@ -137,6 +125,7 @@ class RunMachine(Flow):
             raise Corrupt(
                 "the journal of this run is empty", hint="the run was never accepted; submit it again"
             )
+        machine._know_added()
         machine._begin(now_s)
         machine._go_on()
         return machine, machine._conclude()
@@ -148,165 +137,6 @@ class RunMachine(Flow):
     def output(self, task: str) -> Any:
         """A task's output, opened; None where it has none."""
         return self._scopes.output(self.run.tasks[task])
-
-    # Reports
-
-    def _live(self, report: inp.Succeeded | inp.Failed | inp.Progress) -> Attempt | None:
-        attempt = self.run.in_flight.get(report.lease)
-        if attempt is not None and attempt.id == report.attempt:
-            return attempt
-        self.stale_reports += 1
-        return None
-
-    def _on_succeeded(self, report: inp.Succeeded) -> None:
-        attempt = self._live(report)
-        if attempt is None:
-            if isinstance(report.value, ArtifactRef):
-                self._unneeded.add(report.value)
-            return
-        try:
-            value = self._inline(report.value)
-        except InvalidPayload as error:
-            self._fail(attempt, to_record(error), report.spent)
-            return
-        self._emit(ev.AttemptSucceeded(self._now_s, report.lease, value, self._spent(report.spent)))
-        self._unsettled.append(attempt.task)
-
-    def _on_failed(self, report: inp.Failed) -> None:
-        attempt = self._live(report)
-        if attempt is not None:
-            self._fail(attempt, report.error, report.spent)
-
-    def _on_progress(self, report: inp.Progress) -> None:
-        attempt = self._live(report)
-        if attempt is not None:
-            text = report.text[:PROGRESS_CHARS_MAX]
-            self.progress[attempt.task.name] = msgspec.structs.replace(report, text=text)
-
-    def _on_agent_lost(self, report: inp.AgentLost) -> None:
-        for attempt in list(self.run.in_flight.values()):
-            if attempt.agent == report.agent and report.replica in (None, attempt.replica):
-                lost = AgentLost(
-                    f"{report.agent}/{attempt.replica} was lost while it worked on {attempt.task.name}"
-                )
-                self._fail(attempt, to_record(lost), {})
-
-    def _fail(
-        self, attempt: Attempt, error: ErrorRecord, spent: Mapping[str, int], *, final: bool = False
-    ) -> None:
-        """End an attempt without a result: for good, until its retry, or until there is budget again."""
-        task, again, counted = attempt.task, None, True
-        # The plan's account ran dry while the agent worked; a task with a budget of its own has used up that one.
-        dry = error.code == BudgetExceeded.code and not task.spec.budget
-        if not final and self.run.ending is None and not task.doomed:
-            if dry and self.plan.limits.on_exceeded is OnExceeded.PAUSE:
-                again, counted = self._now_s, False
-            else:
-                again = again_at_s(task.spec.retry, attempt.number, error, self._now_s, self._rng)
-        if again is None:
-            error = located(task, attempt.unit, error)
-        self._emit(ev.AttemptFailed(self._now_s, attempt.lease, error, again, counted, self._spent(spent)))
-        if again is not None:
-            self._delay(task, attempt.unit, again)
-        self._unsettled.append(task)
-        if dry and not final and self.run.ending is None:
-            self._exceeded(error.message)
-
-    def _give_up(self, attempt: Attempt, error: ErrorRecord) -> None:
-        self._command(cmd.CancelAttempt(attempt.id, attempt.lease, error.message))
-        self._fail(attempt, error, {}, final=True)
-
-    def _inline(self, value: ev.Value) -> ev.Value:
-        if isinstance(value, bytes) and len(value) > self._limits.inline_bytes_max:
-            raise InvalidPayload(
-                f"an inline value of {len(value)} bytes exceeds {self._limits.inline_bytes_max}",
-                hint="the shell stores it as an artifact first",
-            )
-        return value
-
-    def _spent(self, spent: Mapping[str, int]) -> dict[str, int]:
-        """What the ledger can count of a report that comes from an agent: positive amounts, bounded in sum and in units."""
-        room = UNITS_MAX - len({*self.run.spent, *self.plan.limits.budget})
-        counted: dict[str, int] = {}
-        for unit, amount in spent.items():
-            known = unit in self.run.spent or unit in self.plan.limits.budget
-            amount = min(amount, AMOUNT_MAX - self.run.spent.get(unit, 0))
-            if amount > 0 and (known or room > 0):
-                counted[unit] = amount
-                room -= not known
-        return counted
-
-    # Time
-
-    def _on_tick(self, _: inp.Tick) -> None:
-        run, now_s = self.run, self._now_s
-        if run.state is None or run.state.terminal:
-            return
-        if run.deadline_at_s is not None and now_s >= run.deadline_at_s and run.ending is None:
-            late = DeadlineExceeded(f"the plan's deadline of {self.plan.limits.deadline_s:g} s has passed")
-            self._end_run(RunState.FAILED, late, "deadline", reach_running=True)
-        elif run.ending is not None and run.ending.reach_running and now_s >= run.ending.grace_until_s:
-            self._fence_all(run.ending.error)
-        self._expire_attempts()
-        while self._alarms and self._alarms[0][0] <= now_s:
-            number, generation, unit = heappop(self._alarms)[1:]
-            task = run.order[number]
-            if task.generation == generation and not task.state.terminal:
-                self._ring(task, unit)
-        self._rearm()
-
-    def _ring(self, task: TaskRun, unit: int) -> None:
-        now_s, gate = self._now_s, task.gate
-        if unit >= 0:
-            if task.units is not None and task.units.delays.get(unit, inf) <= now_s:
-                self._delay(task, unit, now_s)
-        elif gate is not None:
-            assert task.spec.gate is not None
-            if gate.decision is None and gate.expires_at_s is not None and now_s >= gate.expires_at_s:
-                self._decide(task, task.spec.gate.default, "aip", "nobody decided in time")
-        elif task.deadline_at_s is not None and now_s >= task.deadline_at_s:
-            self._miss_deadline(task)
-
-    def _miss_deadline(self, task: TaskRun) -> None:
-        late = DeadlineExceeded(f"task {task.name} missed its deadline of {task.spec.deadline_s:g} s")
-        record = self._record(task, late)
-        for attempt in [one for one in self.run.in_flight.values() if one.task is task]:
-            self._give_up(attempt, record)
-        if not task.state.terminal:
-            self._end(task, TaskState.FAILED, record)
-
-    def _expire_attempts(self) -> None:
-        for attempt in list(self.run.in_flight.values()):
-            task = attempt.task
-            if attempt.expires_at_s is None or attempt.expires_at_s > self._now_s:
-                continue
-            if task.deadline_at_s is not None and self._now_s >= task.deadline_at_s:
-                self._miss_deadline(task)
-            elif attempt.lease in self.run.in_flight and not self._in_grace:
-                late = DeadlineExceeded(
-                    f"attempt {attempt.number} of {task.name} took longer than {task.spec.timeout_s} s"
-                )
-                self._command(cmd.CancelAttempt(attempt.id, attempt.lease, "timeout"))
-                self._fail(attempt, to_record(late), {})
-
-    @property
-    def _in_grace(self) -> bool:
-        ending = self.run.ending
-        return ending is not None and ending.reach_running and self._now_s < ending.grace_until_s
-
-    def _rearm(self) -> None:
-        """After a tick the shell's timer is used up: the next one is the earliest of all that is to come."""
-        self._timer_at_s = self._wanted_timer_at_s = inf
-        run = self.run
-        if run.ending is None:
-            self._want_timer(run.deadline_at_s)
-        elif run.ending.reach_running and run.in_flight:
-            self._want_timer(run.ending.grace_until_s)
-        for attempt in run.in_flight.values():
-            if not self._in_grace:
-                self._want_timer(attempt.expires_at_s)
-        if self._alarms:
-            self._want_timer(self._alarms[0][0])
 
     # People
 
@@ -326,17 +156,6 @@ class RunMachine(Flow):
                 approvers=list(approvers),
             )
         self._decide(task, act.decision, act.by, act.note)
-
-    def _decide(self, task: TaskRun, decision: str, by: str, note: str) -> None:
-        self._emit(
-            ev.GateDecided(self._now_s, task.name, decision, by, note[: self._limits.inline_bytes_max // 4])
-        )
-        self._unsettled.append(task)
-        self._wake_up(by)
-
-    def _wake_up(self, by: str) -> None:
-        if self.run.state is RunState.HELD:
-            self._emit(ev.RunMoved(self._now_s, RunState.RUNNING, by))
 
     def _on_pause(self, act: inp.Pause) -> None:
         self._refuse_if_over("paused")
@@ -359,6 +178,11 @@ class RunMachine(Flow):
         self._short.clear()
 
     def _on_cancel(self, act: inp.Cancel) -> None:
+        if self.run.phase is not Role.WORK and not self._is_over:
+            raise UsageError(
+                f"run {self.run.id} is {self.run.state}: its work is over",
+                hint=f"wait for its end, or stop even that with `aip kill run/{self.run.id}`",
+            )
         if self.run.ending is None and not self._is_over:
             why = Cancelled(f"cancelled by {act.by}" + (f": {act.reason}" if act.reason else ""))
             self._end_run(RunState.CANCELLED, why, act.by, reach_running=True)
@@ -370,19 +194,24 @@ class RunMachine(Flow):
 
     def _on_retry_from(self, act: inp.RetryFrom) -> None:
         task = self._task(act.task)
+        if task.spec.role is not Role.WORK:
+            raise UsageError(
+                f"{act.task} is not work of the plan", hint="retry from the task that it belongs to"
+            )
         if not task.state.terminal:
             raise UsageError(
                 f"{act.task} has not ended; it is {task.state}", hint="cancel the run first, or wait"
             )
-        if self.run.ending is not None and not self._is_over:
+        if (self.run.ending is not None or self.run.phase is not Role.WORK) and not self._is_over:
             raise UsageError(f"run {self.run.id} is ending", hint="retry when it has ended")
-        again = task.downstream()
+        again = self.run.again_from(act.task)
         numbers = {one.number for one in again}
         for attempt in self.run.in_flight.values():
             if attempt.task.number in numbers:
                 self._command(cmd.CancelAttempt(attempt.id, attempt.lease, "retried by a person"))
         held = set(self.run.refs)
         self._emit(ev.RunRetried(self._now_s, act.task, act.by))
+        self._ready.forget(len(self.run.order))
         self._unneeded.update(held)
         for one in again:
             self._scopes.forget(one)
@@ -402,7 +231,7 @@ class RunMachine(Flow):
         return self.run.state is not None and self.run.state.terminal
 
     def _refuse_if_over(self, verb: str) -> None:
-        if self._is_over or self.run.ending is not None:
+        if self._is_over or self.run.ending is not None or self.run.phase is not Role.WORK:
             raise UsageError(f"run {self.run.id} is {self.run.state}; it cannot be {verb}")
 
     # After a crash
@@ -419,6 +248,8 @@ class RunMachine(Flow):
             self._emit(ev.AttemptFenced(self._now_s, lease))
         for task in run.order:
             if task.state.terminal:
+                if self._some_expire:
+                    self._arm_expiry(task)
                 continue
             self._unsettled.append(task)
             if task.units is not None and run.ending is None:

@@ -6,6 +6,7 @@ the others are idempotent by nature.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ class Dispatch(msgspec.Struct, frozen=True):
     timeout_s: float | None
     budget_account: str
     budget: dict[str, int]  # What is left of the task's own reservation.
+    labels: Mapping[str, str] = {}  # Of plan and task, for the envelope: policy sees them.
 
 
 class CancelAttempt(msgspec.Struct, frozen=True):

@@ -2,15 +2,21 @@
 
     a task ends         its dependants are looked at, and whoever waits for budget that it may give back
     a run is ending     nothing new starts; what runs is told to stop and fenced after its grace, or left to finish
-    a run ends          once no task is open; outputs are told only of a run that has succeeded
+    the work is over    once no task is open. Has it failed or was it cancelled, then every task that had succeeded and has a
+                        `compensate` is undone, the last one first, one after the other, each with its retries; one that cannot be
+                        undone is recorded and the others go on. Then the tasks of `finally` run, whatever happened before.
+                        A run that is killed does neither
+    a run ends          outputs are told only of a run that has succeeded
 
 The state of an ended run: that of its ending, where it has one; FAILED with the error of the first task that failed; CANCELLED
-where a task is; else SUCCEEDED.
+where a task is; else SUCCEEDED. Undoing changes nothing of it; a task of `finally` that fails makes a success a failure.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import msgspec
 
 from ..errors import AIPError, ErrorRecord, to_record
 from ..runtime import codec
@@ -18,6 +24,8 @@ from ..runtime.task import TaskState
 from . import run_commands as cmd
 from . import run_events as ev
 from .artifact import ArtifactRef
+from .plan import Role
+from .run_implied import UNDO_SUFFIX
 from .run_lifecycle import RunState
 from .run_step import Stepper
 from .run_task import TaskRun
@@ -42,10 +50,41 @@ class Ending(Stepper):
         self._scopes.forget(task)
         self._due.pop(task.number, None)
         self._unsettled.extend(task.dependants)
+        if self._some_expire:
+            self._arm_expiry(task)
+            for need in task.needs:
+                self._arm_expiry(need)
         if self._short:
             for waiting in self._short:
                 self._ready.push(waiting.number)
             self._short.clear()
+
+    def _arm_expiry(self, task: TaskRun) -> None:
+        """Look again when its result has been kept long enough, once nobody who needs it is left."""
+        rule = task.spec.output
+        if rule is None or rule.ttl_s is None or task.finished_at_s is None or task.name in self._kept:
+            return
+        if all(one.state.terminal for one in task.dependants):
+            self._alarm(max(task.finished_at_s + rule.ttl_s, self._now_s), task)
+
+    def _expire_output(self, task: TaskRun) -> None:
+        rule = task.spec.output
+        if (
+            rule is None
+            or rule.ttl_s is None
+            or task.expired
+            or task.units is None
+            or task.finished_at_s is None
+        ):
+            return
+        if self._now_s < task.finished_at_s + rule.ttl_s or not all(
+            one.state.terminal for one in task.dependants
+        ):
+            return
+        refs = {value for value in task.units.values if isinstance(value, ArtifactRef)}
+        if refs:
+            self._emit(ev.OutputExpired(self._now_s, task.name))
+            self._unneeded.update(refs)
 
     # The run
 
@@ -75,6 +114,54 @@ class Ending(Stepper):
             self._emit(ev.AttemptFenced(self._now_s, attempt.lease))
             self._unsettled.append(attempt.task)
 
+    def _close(self) -> None:
+        """Nothing of the present phase is open: begin the next one, or finish."""
+        run = self.run
+        if run.ending is not None and run.ending.state is RunState.KILLED:
+            self._finish()  # What is killed does nothing more, not even that.
+        elif run.phase is Role.WORK and self._has_last_phases:
+            if run.state is RunState.PAUSED and run.ending is None:
+                return  # A person resumes it first: pausing starts nothing new.
+            state, error = self._verdict_of_work()
+            undo = [] if state is RunState.SUCCEEDED else self._to_undo()
+            if undo:
+                self._emit(ev.CompensationBegan(self._now_s, undo, state, error))
+                self._take_up_added()
+            else:
+                self._begin_closing(state, error)
+        elif run.phase is Role.UNDO:
+            assert run.verdict is not None
+            self._begin_closing(*run.verdict)
+        else:
+            self._finish()
+
+    def _begin_closing(self, state: RunState, error: ErrorRecord | None) -> None:
+        if self.plan.closing:
+            self._emit(ev.ClosingBegan(self._now_s, state, error))
+            self._take_up_added()
+        else:
+            self._finish()
+
+    @property
+    def _has_last_phases(self) -> bool:
+        return bool(self.plan.closing) or any(one.spec.compensate is not None for one in self.run.order)
+
+    def _to_undo(self) -> list[str]:
+        """Who has succeeded and says how it is undone, the last one first."""
+        order = self.run.order
+        tasks = [order[number] for number in reversed(self.run.successes)]
+        return [task.name for task in tasks if task.spec.compensate is not None]
+
+    def _verdict_of_work(self) -> tuple[RunState, ErrorRecord | None]:
+        """A run whose outputs cannot be told has failed, and has to be undone like any other."""
+        state, error = self._verdict()
+        if state is RunState.SUCCEEDED:
+            try:
+                self._outputs()
+            except AIPError as failed:
+                return RunState.FAILED, to_record(failed)
+        return state, error
+
     def _finish(self) -> None:
         state, error = self._verdict()
         outputs, value, data = None, None, b""
@@ -90,6 +177,8 @@ class Ending(Stepper):
         ending = self.run.ending
         if ending is not None:
             return ending.state, ending.error
+        if self.run.verdict is not None and self.run.verdict[0] is not RunState.SUCCEEDED:
+            return self.run.verdict[0], self._with_undoing(self.run.verdict[1])
         failed = [task for task in self.run.order if task.state is TaskState.FAILED]
         if failed:
             first = min(failed, key=lambda task: (task.finished_at_s, task.number))
@@ -97,6 +186,17 @@ class Ending(Stepper):
         if any(task.state is TaskState.CANCELLED for task in self.run.order):
             return RunState.CANCELLED, None  # Left over from before a person retried another part.
         return RunState.SUCCEEDED, None
+
+    def _with_undoing(self, error: ErrorRecord | None) -> ErrorRecord | None:
+        """The error that the run ends with, and what is left behind because its compensation failed."""
+        left = [
+            task.name.removesuffix(UNDO_SUFFIX)
+            for task in self.run.order
+            if task.spec.role is Role.UNDO and task.state is not TaskState.SUCCEEDED
+        ]
+        if error is None or not left:
+            return error
+        return msgspec.structs.replace(error, details={**error.details, "not_undone": left})
 
     def _outputs(self) -> tuple[dict[str, Any], ev.Value, bytes]:
         outputs = self._scopes.plan_outputs()

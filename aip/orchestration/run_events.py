@@ -5,8 +5,9 @@ state, and nothing else does: no clock, no user code, no random draw is consulte
 those (a retry's time, a gate's expiry, the size of a fan-out) is in the event that it led to.
 
     opens       RunAccepted                    once, first; carries the plan's text, so that the journal explains itself
-    run         RunMoved RunEnding RunFinished RunRetried BudgetRaised
+    run         RunMoved RunEnding CompensationBegan ClosingBegan RunFinished RunRetried BudgetRaised
     task        TaskReady MapExpanded TaskSkipped GateOpened GateDecided VoteTallied TaskEnded
+                OutputExpired
     unit        UnitFailed                     it failed before an attempt could be made of it (its arguments, say)
     attempt     AttemptStarted AttemptSucceeded AttemptFailed AttemptFenced
 
@@ -65,6 +66,21 @@ class RunEnding(Event, frozen=True, array_like=True, tag="run_ending"):
     by: str
     reach_running: bool
     grace_until_s: float
+
+
+class CompensationBegan(Event, frozen=True, array_like=True, tag="compensation_began"):
+    """The work has ended and will be undone: these tasks, in this order. `state` and `error` are what the run will end with."""
+
+    tasks: list[str]
+    state: RunState
+    error: ErrorRecord | None
+
+
+class ClosingBegan(Event, frozen=True, array_like=True, tag="closing_began"):
+    """The tasks of `finally` begin. `state` and `error` as above; a closing task that fails makes a success a failure."""
+
+    state: RunState
+    error: ErrorRecord | None
 
 
 class RunFinished(Event, frozen=True, array_like=True, tag="run_finished"):
@@ -130,6 +146,12 @@ class TaskEnded(Event, frozen=True, array_like=True, tag="task_ended"):
     error: ErrorRecord | None = None
 
 
+class OutputExpired(Event, frozen=True, array_like=True, tag="output_expired"):
+    """The task's `ttl` is over and nothing that is still to run needs its result: what of it was an artifact is let go."""
+
+    task: str
+
+
 class UnitFailed(Event, frozen=True, array_like=True, tag="unit_failed"):
     task: str
     unit: int
@@ -171,6 +193,8 @@ AnyEvent = (
     RunAccepted
     | RunMoved
     | RunEnding
+    | CompensationBegan
+    | ClosingBegan
     | RunFinished
     | RunRetried
     | BudgetRaised
@@ -181,6 +205,7 @@ AnyEvent = (
     | GateDecided
     | VoteTallied
     | TaskEnded
+    | OutputExpired
     | UnitFailed
     | AttemptStarted
     | AttemptSucceeded

@@ -19,15 +19,19 @@ from . import run_commands as cmd
 from . import run_events as ev
 from . import vote
 from .budget import account_of
-from .plan import OnExceeded
+from .plan import OnExceeded, Role
 from .run_ballots import item_of, voter_of, voters_of
 from .run_end import Ending
+from .run_implied import CREDITS
 from .run_lifecycle import RunState
 from .run_step import located_item
-from .run_task import DELAYED, TaskRun, agent_of
+from .run_task import DELAYED, TaskRun
 from .schedule import Release, release
 
 _arguments_encoder = msgspec.msgpack.Encoder(order="deterministic")
+
+
+_AT_WORK = frozenset({RunState.RUNNING, RunState.HELD, RunState.COMPENSATING, RunState.CLOSING})
 
 
 class GateDenied(Refused):
@@ -44,8 +48,9 @@ class Flow(Ending):
                 self._settle(self._unsettled.popleft())
             self._start_ready()
             if not self._unsettled:
-                break
-        self._judge()
+                self._judge()
+                if not self._unsettled:
+                    break
         self._collect()
         if self._wanted_timer_at_s < self._timer_at_s:
             self._timer_at_s = self._wanted_timer_at_s
@@ -57,7 +62,7 @@ class Flow(Ending):
         if run.state is None or run.state.terminal:
             return
         if run.open_count == 0:
-            self._finish()
+            self._close()
         elif run.state is RunState.RUNNING and not run.in_flight and not run.delayed_count:
             # With nothing running, nothing due and nothing startable, only a person can be what is waited for.
             assert run.waiting_count, f"run {run.id} is stuck"
@@ -149,7 +154,12 @@ class Flow(Ending):
         result = vote.NOTHING_COUNTED
         problem: AIPError | None
         try:
-            result = vote.tally(self._scopes.answers(task, item), ballots)
+            result = vote.tally(
+                self._scopes.answers(task, item),
+                ballots,
+                reputation=self._reputation,
+                occasion=f"{self.run.id}/{task.name}/{item}/{task.generation}",
+            )
             problem = vote.problem(result, ballots)
         except (
             AIPError
@@ -174,7 +184,7 @@ class Flow(Ending):
 
     @property
     def _may_start(self) -> bool:
-        return self.run.state in (RunState.RUNNING, RunState.HELD) and self.run.ending is None
+        return self.run.state in _AT_WORK and self.run.ending is None
 
     def _start_ready(self) -> None:
         """Open gates, then fill free slots, highest rank first."""
@@ -185,13 +195,26 @@ class Flow(Ending):
             if task.state is TaskState.READY and task.gate is None:
                 self._open_gate(task)
         slots = self.plan.limits.concurrency
-        while self._ready and len(self.run.in_flight) < slots and self._may_start:
+        while len(self.run.in_flight) < slots and self._may_start:
+            if self._ready.has_aside:
+                self._ready.take_back(self._room)
+            if not self._ready:
+                break
             task = self.run.order[self._ready.first()]
             unit = self._next_unit(task)
             if unit is None:
                 self._ready.pop()
+            elif task.limited_by and (full := self._full_label(task)):
+                self._ready.set_aside(full)
             else:
                 self._start(task, unit)
+
+    def _room(self, label: str) -> int:
+        """How many more attempts with this label may be in flight."""
+        return self.plan.limits.concurrency_by_label[label] - self.run.label_loads[label]
+
+    def _full_label(self, task: TaskRun) -> str | None:
+        return next((label for label in task.limited_by if self._room(label) <= 0), None)
 
     def _open_gate(self, task: TaskRun) -> None:
         gate = task.spec.gate
@@ -217,6 +240,9 @@ class Flow(Ending):
         units = task.units
         if task.state.terminal or units is None or task.doomed:
             return None
+        most = task.spec.max_parallel
+        if most is not None and units.running >= most:
+            return None  # Looked at again when one of them ends.
         due = self._due.get(task.number)
         while due:
             if units.phases[due[0]] == DELAYED:
@@ -226,6 +252,8 @@ class Flow(Ending):
 
     def _start(self, task: TaskRun, unit: int) -> None:
         assert task.units is not None
+        if task.bids is not None and not self._can_pay(task, unit):
+            return
         missing = self._missing_budget(task)
         if missing is not None:
             self._refuse_for_budget(task, unit, missing)
@@ -249,12 +277,14 @@ class Flow(Ending):
     ) -> None:
         run, spec = self.run, task.spec
         lease = run.lease_last + 1
-        agent = agent_of(spec, unit)
+        agent = task.agent_of(unit)
         replica = self._replica(task, unit, agent)
         first = task.started_at_s is None
         self._emit(ev.AttemptStarted(self._now_s, task.name, unit, number, lease, replica, digest))
         attempt = run.in_flight[lease]
         self._want_timer(attempt.expires_at_s)
+        if spec.heartbeat_s is not None:
+            self._want_timer(attempt.silent_at_s)
         if first:
             self._alarm(task.deadline_at_s, task)
         self._command(
@@ -273,6 +303,7 @@ class Flow(Ending):
                 timeout_s=spec.timeout_s,
                 budget_account=account_of(run.id, task.name),
                 budget=_left(task),
+                labels={**self.plan.labels, **spec.labels} if spec.labels else self.plan.labels,
             )
         )
 
@@ -316,8 +347,35 @@ class Flow(Ending):
 
     # Budget
 
+    def _can_pay(self, task: TaskRun, unit: int) -> bool:
+        """Whether the unit's auction has a winner and there are credits to pay it; if not, what follows from that."""
+        award = task.award(unit)
+        if award is None:
+            self._no_award(task, unit)
+            return False
+        left = self.run.ledger.available(self.run.id, CREDITS)
+        if left is None or left - self.run.promised_credits >= award.price:
+            return True
+        if self.run.promised_credits:
+            self._ready.pop()
+            self._short.append(task)
+        else:
+            self._exceeded(f"{award.price} {CREDITS} are promised for {task.name}, and {left} are left")
+        return False
+
+    def _no_award(self, task: TaskRun, unit: int) -> None:
+        bids = task.bids
+        assert bids is not None
+        assert bids.spec.vote is not None
+        error = vote.problem(vote.NOTHING_COUNTED, bids.spec.vote)
+        assert error is not None
+        self._emit(ev.UnitFailed(self._now_s, task.name, unit, self._record(task, error, unit)))
+        self._unsettled.append(task)
+
     def _missing_budget(self, task: TaskRun) -> str | None:
-        """The unit of which there is too little to start an attempt of this task."""
+        """The unit of which there is too little to start an attempt of this task. To undo and to close starts always."""
+        if task.spec.role in (Role.UNDO, Role.CLOSE):
+            return None
         if task.reservation:
             return next((unit for unit, left in _left(task).items() if left <= 0), None)
         if not self.plan.limits.budget:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ..errors import AIPError, InvalidPayload
+from ..errors import AIPError, InvalidPayload, UserError
 from ..runtime import codec
 from ..runtime.task import TaskState
 from ..settings import Limits
 from . import vote
 from .artifact import ArtifactRef
-from .plan import Vote
+from .plan import Role, Vote
 from .run_ballots import item_of, voters_of
 from .run_events import Value
 from .run_state import Run
@@ -30,6 +30,12 @@ from .template import Template
 IDEMPOTENCY_KEY_CHARS_MAX = (
     512  # Receivers keep keys to recognise repeats; a payload in a key would fill their memory.
 )
+
+
+class ResultExpired(UserError):
+    """A result that outlived its `output.ttl` is asked for again, by a retry."""
+
+    code = "result.expired"
 
 
 class Load(Protocol):
@@ -57,7 +63,11 @@ class Scopes:
         base = self._bases.get(task.number)
         if base is None:
             names = {name for template in _templates(task) for name in template.tasks}
-            base = self._of({need.name: self._seen(need) for need in task.needs if need.name in names})
+            if task.spec.role in (Role.WORK, Role.BIDS):
+                base = self._of({need.name: self._seen(need) for need in task.needs if need.name in names})
+            else:  # All work has ended: there is nothing that it could wait for.
+                base = self._of({name: self._seen(self._run.tasks[name]) for name in sorted(names)})
+                base["run"] |= {"state": self._verdict[0], "error": self._verdict[1]}
             self._bases[task.number] = base
         return base
 
@@ -120,16 +130,29 @@ class Scopes:
         values = task.units.values[item * voters : (item + 1) * voters]
         return [None if value is None else self.open(value) for value in values]
 
-    def decisions(self, task: TaskRun, rule: Vote) -> list[dict[str, Any]]:
+    def decisions(self, task: TaskRun, rule: Vote) -> list[dict[str, Any] | None]:
         """What the vote on each item came to."""
         assert task.ballots is not None
-        decisions = []
+        decisions: list[dict[str, Any] | None] = []
         for item, tally in enumerate(task.ballots.tallies):
             assert tally is not None, f"task {task.name} has succeeded without a tally of item {item}"
-            decisions.append(vote.output(tally, self.answers(task, item), rule))
+            missed = tally.decision is None  # One of the items that may fail.
+            decisions.append(None if missed else vote.output(tally, self.answers(task, item), rule))
         return decisions
 
+    @property
+    def _verdict(self) -> tuple[str, dict[str, str] | None]:
+        """What the work came to, as `run.state` and `run.error` say it to those that undo and close."""
+        assert self._run.verdict is not None
+        state, error = self._run.verdict
+        return str(state), None if error is None else {"code": error.code, "message": error.message}
+
     def output(self, task: TaskRun) -> Any:
+        if task.expired:
+            raise ResultExpired(
+                f"the result of {task.name} was let go after its ttl",
+                hint=f"retry from {task.name}, or give it a longer output.ttl",
+            )
         if task.state is not TaskState.SUCCEEDED:
             return None
         spec = task.spec

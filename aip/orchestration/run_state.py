@@ -12,6 +12,9 @@ machine decides by. Two runs with equal journals are equal (`Run.snapshot`).
     AttemptStarted      READY -> RUNNING
     AttemptFailed …     RUNNING -> READY where no other unit runs and some unit is left to start
     TaskEnded           -> SUCCEEDED, FAILED or CANCELLED
+
+Tasks are the plan's, and those that a run comes to have: CompensationBegan and ClosingBegan add theirs at the end of the order, a
+retry by a person takes them away again.
 """
 
 from __future__ import annotations
@@ -24,10 +27,11 @@ from ..runtime.task import TaskState, allowed
 from . import run_events as ev
 from .artifact import ArtifactRef
 from .budget import Ledger, account_of
-from .plan import Plan
+from .plan import Plan, Role, TaskSpec
 from .run_ballots import Ballots
+from .run_implied import BIDS_SUFFIX, UNDO_SUFFIX, undo_spec, with_bids
 from .run_lifecycle import RUN_TRANSITIONS, RunState
-from .run_task import DELAYED, IDLE, Attempt, GateState, TaskRun, Units, agent_of, earliest
+from .run_task import DELAYED, IDLE, Attempt, GateState, TaskRun, Units, downstream, earliest
 
 
 class Fenced(NamedTuple):
@@ -55,6 +59,12 @@ class Run:
         self.outputs: ev.Value | None = None
         self.error: ErrorRecord | None = None
         self.ending: ev.RunEnding | None = None
+        self.phase = (
+            Role.WORK
+        )  # Which tasks are at work: the plan's own, those that undo, those of `finally`.
+        self.verdict: tuple[RunState, ErrorRecord | None] | None = None  # Of the work, once it is over.
+        self.successes: list[int] = []  # Tasks by number, in the order in which they succeeded.
+        self.generation = 1  # Of the run: one more with each retry by a person.
         self.lease_last = 0
         self.in_flight: dict[int, Attempt] = {}
         self.ledger = (
@@ -67,10 +77,15 @@ class Run:
         self.spent: dict[str, int] = {}
         self.refs: dict[ArtifactRef, int] = {}
         self.replica_loads: dict[str, list[int]] = {}
+        self.label_loads = dict.fromkeys(plan.limits.concurrency_by_label, 0)  # Attempts in flight.
         self.fenced: dict[tuple[int, int], Fenced] = {}  # By task and unit: those that are to start again.
+        self.promised_credits = 0  # To the winners of auctions that are at work.
         self.delayed_count = 0
         self.waiting_count = 0
-        self.order = [TaskRun(spec, number) for number, spec in enumerate(plan.tasks.values())]
+        self.order = [
+            TaskRun(spec, number, self._limits_of(spec))
+            for number, spec in enumerate(with_bids(plan.tasks.values()))
+        ]
         self.tasks = {task.name: task for task in self.order}
         self.open_count = len(self.order)
         for task in self.order:
@@ -78,11 +93,20 @@ class Run:
             task.open_needs = len(task.needs)
             for need in task.needs:
                 need.dependants.append(task)
+            if task.spec.market is not None:
+                task.bids = self.tasks[task.name + BIDS_SUFFIX]
+
+    def _limits_of(self, spec: TaskSpec) -> tuple[str, ...]:
+        if not self.label_loads or not spec.labels:
+            return ()
+        labels = (f"{key}={value}" for key, value in spec.labels.items())
+        return tuple(label for label in labels if label in self.label_loads)
 
     @property
     def deadline_at_s(self) -> float | None:
+        """It bounds the work. What undoes work and puts things away has its own timeouts, and must not be cut off by it."""
         deadline_s = self.plan.limits.deadline_s
-        return None if deadline_s is None else self.counted_from_s + deadline_s
+        return None if deadline_s is None or self.phase is not Role.WORK else self.counted_from_s + deadline_s
 
     def shortfall(self, amounts: Mapping[str, int]) -> str | None:
         """The first unit of which less than `amounts` is left, or of which none is; None where all is well."""
@@ -131,6 +155,66 @@ class Run:
         self.ending = event
         self.reason = event.error.message
 
+    def _compensating(self, event: ev.CompensationBegan) -> None:
+        self._begin_phase(Role.UNDO, event)
+        self._move(RunState.COMPENSATING, event)
+        before: TaskRun | None = None
+        for name in event.tasks:
+            undone = self.tasks[name]
+            spec = undo_spec(undone.spec, () if before is None else (before.name,))
+            before = self._add(spec, undone.generation, event)
+
+    def _closing(self, event: ev.ClosingBegan) -> None:
+        self._begin_phase(Role.CLOSE, event)
+        self._move(RunState.CLOSING, event)
+        for spec in self.plan.closing.values():
+            self._add(spec, self.generation, event)
+        for spec in self.plan.closing.values():
+            self._link(self.tasks[spec.name])
+
+    def _begin_phase(self, phase: Role, event: ev.CompensationBegan | ev.ClosingBegan) -> None:
+        if self.open_count or self.in_flight:
+            self._corrupt(f"{phase} began with work left", event)
+        self.phase = phase
+        self.verdict = (event.state, event.error)
+        self.ending = None
+
+    def _add(self, spec: TaskSpec, generation: int, event: ev.AnyEvent) -> TaskRun:
+        """A task that the run comes to have while it runs. Its needs are linked once those are there."""
+        if spec.name in self.tasks:
+            self._corrupt(f"task {spec.name} came to be twice", event)
+        task = TaskRun(spec, len(self.order), self._limits_of(spec), generation)
+        self.order.append(task)
+        self.tasks[task.name] = task
+        self.open_count += 1
+        if spec.role is Role.UNDO:
+            self._link(task)
+        return task
+
+    def _link(self, task: TaskRun) -> None:
+        task.needs = [self.tasks[name] for name in task.spec.needs]
+        for need in task.needs:
+            need.dependants.append(task)
+        task.count_needs()
+
+    def again_from(self, name: str) -> list[TaskRun]:
+        """What a retry runs again: the task, whatever was (or may have been) undone, and all that is downstream of those."""
+        undone = [
+            self.tasks[task.name.removesuffix(UNDO_SUFFIX)]
+            for task in self.order
+            if task.spec.role is Role.UNDO and task.started_at_s is not None
+        ]
+        return downstream([self.tasks[name], *undone])
+
+    def _forget_last_phases(self) -> None:
+        """Tasks that undid and closed stand at the end of the order, and stand there for the end that is taken back."""
+        while self.order and self.order[-1].spec.role in (Role.UNDO, Role.CLOSE):
+            task = self.order.pop()
+            del self.tasks[task.name]
+            self._forget(task)
+            self.open_count -= 1
+        self.phase, self.verdict = Role.WORK, None
+
     def _finished(self, event: ev.RunFinished) -> None:
         if self.open_count or self.in_flight:
             self._corrupt("finished with work left", event)
@@ -140,13 +224,16 @@ class Run:
         self.error = event.error
 
     def _retried(self, event: ev.RunRetried) -> None:
-        again = self.tasks[event.task].downstream()
+        again = self.again_from(event.task)
+        self._forget_last_phases()
+        self.generation += 1
         numbers = {task.number for task in again}
         for attempt in [one for one in self.in_flight.values() if one.task.number in numbers]:
             self._release(attempt)
         for task in again:
             self._forget(task)
             task.begin_generation()
+        self.successes = [number for number in self.successes if number not in numbers]
         for task in again:
             task.count_needs()
         self.ending = None
@@ -225,6 +312,15 @@ class Run:
             )  # Its turn had come; its `if` or `for_each` could not be told.
         self._end(task, event.state, event)
 
+    def _expired(self, event: ev.OutputExpired) -> None:
+        task = self.tasks[event.task]
+        if task.units is None or not task.state.terminal:
+            self._corrupt("a result expired before its task had ended", event)
+        for value in task.units.values:
+            self._drop_ref(value)
+        task.units.values = [None if isinstance(value, ArtifactRef) else value for value in task.units.values]
+        task.expired = True
+
     def _end(self, task: TaskRun, state: TaskState, event: ev.AnyEvent) -> None:
         units = task.units
         if not state.terminal or (units is not None and units.running):
@@ -239,6 +335,8 @@ class Run:
         self._move_task(task, state, event)
         task.finished_at_s = event.at_s
         self.open_count -= 1
+        if state is TaskState.SUCCEEDED and task.spec.role is Role.WORK:
+            self.successes.append(task.number)
         for dependant in task.dependants:
             dependant.need_ended(state)
         self._settle(task)
@@ -293,13 +391,16 @@ class Run:
         spec = task.spec
         timeout_at_s = None if spec.timeout_s is None else event.at_s + spec.timeout_s
         expires_at_s = earliest(timeout_at_s, task.deadline_at_s, self.deadline_at_s)
-        self.in_flight[event.lease] = Attempt(self.id, task, event, expires_at_s)
-        agent = agent_of(spec, event.unit)
+        attempt = self.in_flight[event.lease] = Attempt(self.id, task, event, expires_at_s)
+        self.promised_credits += attempt.price
+        agent = attempt.agent
         if agent is not None:
             loads = self.replica_loads.setdefault(agent, [])
             while len(loads) <= event.replica:
                 loads.append(0)
             loads[event.replica] += 1
+        for label in task.limited_by:
+            self.label_loads[label] += 1
 
     def _first_start(self, task: TaskRun, at_s: float) -> None:
         task.started_at_s = at_s
@@ -362,9 +463,12 @@ class Run:
 
     def _release(self, attempt: Attempt) -> None:
         del self.in_flight[attempt.lease]
+        self.promised_credits -= attempt.price
         agent = attempt.agent
         if agent is not None:
             self.replica_loads[agent][attempt.replica] -= 1
+        for label in attempt.task.limited_by:
+            self.label_loads[label] -= 1
 
     def _rest(self, task: TaskRun, event: ev.AnyEvent) -> None:
         """A task none of whose units run is READY again, unless it has nothing left to start."""
@@ -396,7 +500,7 @@ _OPENED = frozenset({"plan", "order", "tasks", "in_flight", "ledger"})
 
 
 def _task_snapshot(task: TaskRun) -> dict[str, Any]:
-    skip = ("spec", "needs", "dependants", "units", "ballots", "gate")
+    skip = ("spec", "needs", "dependants", "bids", "units", "ballots", "gate")
     plain = {name: getattr(task, name) for name in TaskRun.__slots__ if name not in skip}
     plain["units"] = task.units and {name: getattr(task.units, name) for name in Units.__slots__}
     plain["ballots"] = task.ballots and {name: getattr(task.ballots, name) for name in Ballots.__slots__}
@@ -408,6 +512,8 @@ _FOLDS: dict[type, Any] = {
     ev.RunAccepted: Run._accepted,
     ev.RunMoved: Run._moved,
     ev.RunEnding: Run._ending,
+    ev.CompensationBegan: Run._compensating,
+    ev.ClosingBegan: Run._closing,
     ev.RunFinished: Run._finished,
     ev.RunRetried: Run._retried,
     ev.BudgetRaised: Run._raised,
@@ -418,6 +524,7 @@ _FOLDS: dict[type, Any] = {
     ev.GateDecided: Run._gate_decided,
     ev.VoteTallied: Run._tallied,
     ev.TaskEnded: Run._task_ended,
+    ev.OutputExpired: Run._expired,
     ev.UnitFailed: Run._unit_failed,
     ev.AttemptStarted: Run._started,
     ev.AttemptSucceeded: Run._succeeded,

@@ -19,11 +19,12 @@ from .artifact import ArtifactRef
 from .graph import upward_ranks
 from .plan import Plan
 from .run_ballots import item_of, voter_of
+from .run_implied import BIDS_SUFFIX, kept_to_the_end
 from .run_scope import Load, Scopes
 from .run_state import Run
 from .run_task import TaskRun
 from .schedule import ReadyQueue
-from .vote import voter_name
+from .vote import NO_REPUTATION, voter_name
 
 
 class Stepper:
@@ -37,6 +38,7 @@ class Stepper:
         rng: random.Random,
         limits: Limits = DEFAULT_LIMITS,
         weights: Mapping[str, float] | None = None,
+        reputation: Mapping[str, int] = NO_REPUTATION,
     ) -> None:
         self.plan = plan
         self.run = Run(plan)
@@ -44,9 +46,12 @@ class Stepper:
         self.stale_reports = 0
         self._rng = rng
         self._limits = limits
+        self._reputation = reputation
         self._scopes = Scopes(self.run, load, limits)
         ranks = upward_ranks(plan, weights)
-        self._ready = ReadyQueue([ranks[task.name] for task in self.run.order])
+        self._ready = ReadyQueue(
+            [_rank(task, ranks) for task in self.run.order], [task.spec.priority for task in self.run.order]
+        )
         self._unsettled: deque[TaskRun] = deque()  # Whose state may have consequences that are not drawn yet.
         self._gates: list[TaskRun] = []  # Ready to be opened.
         self._short: list[TaskRun] = []  # Wait for budget that other tasks have reserved and may give back.
@@ -57,6 +62,8 @@ class Stepper:
         self._unneeded: set[ArtifactRef] = (
             set()
         )  # Let go of in this step; needed again by its end, it may be.
+        self._some_expire = any(one.output and one.output.ttl_s is not None for one in plan.tasks.values())
+        self._kept = kept_to_the_end(plan) if self._some_expire else frozenset()
         self._now_s = 0.0
         self._timer_at_s = inf
         self._wanted_timer_at_s = inf
@@ -73,6 +80,16 @@ class Stepper:
         """Name what this run no longer needs. Two attempts may come to one and the same content, and one of them counts."""
         if unneeded := self._unneeded.difference(self.run.refs):
             self._command(cmd.CollectArtifacts(tuple(sorted(unneeded, key=lambda ref: ref.sha256))))
+
+    def _know_added(self) -> None:
+        """Tasks that came to be in the run are ordered after its own, in the order in which they came."""
+        for task in self.run.order[self._ready.known :]:
+            self._ready.know(0.0, task.spec.priority)
+
+    def _take_up_added(self) -> None:
+        added = self.run.order[self._ready.known :]
+        self._know_added()
+        self._unsettled.extend(added)
 
     def _emit(self, event: ev.AnyEvent) -> None:
         self.run.apply(event)
@@ -93,6 +110,12 @@ class Stepper:
 
     def _record(self, task: TaskRun, error: AIPError, unit: int | None = None) -> ErrorRecord:
         return located(task, unit, to_record(error))
+
+
+def _rank(task: TaskRun, ranks: Mapping[str, float]) -> float:
+    """A round of bids has all of its task before it, and itself."""
+    rank = ranks.get(task.name)
+    return 1.0 + ranks[task.name.removesuffix(BIDS_SUFFIX)] if rank is None else rank
 
 
 def located(task: TaskRun, unit: int | None, error: ErrorRecord) -> ErrorRecord:

@@ -15,12 +15,14 @@ is not in flight or waiting for a retry. A `for_each` over 100,000 items is abou
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 
 from ..errors import ErrorRecord
 from ..runtime.task import TaskState
 from . import run_events as ev
 from .plan import TaskSpec
 from .run_ballots import Ballots, voter_of, voters_of
+from .swarm.auction import Award
 
 IDLE, ACTIVE, DELAYED, DONE, FAILED = range(5)
 """Phases of a unit. DELAYED: it may start again at a known time."""
@@ -112,13 +114,16 @@ class TaskRun:
 
     __slots__ = (
         "ballots",
+        "bids",
         "deadline_at_s",
         "dependants",
         "error",
+        "expired",
         "failed_needs",
         "finished_at_s",
         "gate",
         "generation",
+        "limited_by",
         "name",
         "needs",
         "number",
@@ -135,13 +140,17 @@ class TaskRun:
         "worked_s",
     )
 
-    def __init__(self, spec: TaskSpec, number: int) -> None:
+    def __init__(
+        self, spec: TaskSpec, number: int, limited_by: tuple[str, ...] = (), generation: int = 1
+    ) -> None:
         self.spec = spec
         self.name = spec.name
         self.number = number
+        self.limited_by = limited_by  # Its labels that the plan limits the concurrency of.
         self.needs: list[TaskRun] = []
         self.dependants: list[TaskRun] = []
-        self.generation = 0
+        self.bids: TaskRun | None = None  # The round of bids for it, where it is auctioned off.
+        self.generation = generation - 1
         self.begin_generation()
 
     def begin_generation(self) -> None:
@@ -157,6 +166,7 @@ class TaskRun:
         self.deadline_at_s: float | None = None
         self.worked_s = 0.0  # Seconds of all attempts together.
         self.spent: dict[str, int] = {}
+        self.expired = False  # Its result was collected: its `ttl` is over.
         self.reservation = ""  # In the run's ledger; empty where the task has no budget of its own.
         self.count_needs()
 
@@ -171,12 +181,41 @@ class TaskRun:
         if self.ballots is not None:
             self.ballots.voter_ended(unit)
 
+    def award(self, unit: int) -> Award | None:
+        """Who won this unit's auction and at what price; None where nobody did."""
+        bids = self.bids
+        if bids is None or bids.ballots is None or bids.spec.vote is None:
+            return None
+        tally = bids.ballots.tallies[unit]
+        if tally is None or not isinstance(tally.decision, str):
+            return None
+        others = [price for name, price in tally.counts.items() if name != tally.decision]
+        return Award(tally.decision, min(others, default=bids.spec.vote.max_price))
+
+    def agent_of(self, unit: int) -> str | None:
+        """The plan's name of who does it."""
+        if self.bids is None:
+            return agent_of(self.spec, unit)
+        award = self.award(unit)
+        return None if award is None else award.winner
+
     @property
     def doomed(self) -> bool:
-        """Nothing can save it. One failed item fails the task; a voter that fails is a voter without a vote."""
+        """Nothing can save it: more items have failed than may. A voter that fails is a voter without a vote."""
         if self.ballots is not None:
-            return self.ballots.undecided > 0
-        return self.units is not None and self.units.failed > 0
+            failed = self.ballots.undecided
+        elif self.units is not None:
+            failed = self.units.failed
+        else:
+            return False
+        return failed > 0 and failed > self.failures_allowed
+
+    @property
+    def failures_allowed(self) -> int:
+        rule = self.spec.allow_failures
+        if rule is None or self.units is None:
+            return 0
+        return rule.of(self.units.count // voters_of(self.spec))
 
     @property
     def first_error(self) -> ErrorRecord | None:
@@ -206,14 +245,19 @@ class TaskRun:
 
     def downstream(self) -> list[TaskRun]:
         """This task and everything that waits for it, directly or not, in the plan's order."""
-        found = {self.number: self}
-        open_tasks = [self]
-        while open_tasks:
-            for task in open_tasks.pop().dependants:
-                if task.number not in found:
-                    found[task.number] = task
-                    open_tasks.append(task)
-        return [found[number] for number in sorted(found)]
+        return downstream([self])
+
+
+def downstream(starts: Iterable[TaskRun]) -> list[TaskRun]:
+    """These tasks and everything that waits for one of them, directly or not, in the plan's order."""
+    found = {task.number: task for task in starts}
+    open_tasks = list(found.values())
+    while open_tasks:
+        for task in open_tasks.pop().dependants:
+            if task.number not in found:
+                found[task.number] = task
+                open_tasks.append(task)
+    return [found[number] for number in sorted(found)]
 
 
 class Attempt:
@@ -222,9 +266,11 @@ class Attempt:
     __slots__ = (
         "arguments_sha256",
         "expires_at_s",
+        "heard_at_s",
         "id",
         "lease",
         "number",
+        "price",
         "replica",
         "started_at_s",
         "task",
@@ -241,12 +287,23 @@ class Attempt:
         self.number = event.attempt
         self.replica = event.replica
         self.started_at_s = event.at_s
+        self.heard_at_s = (
+            event.at_s
+        )  # Of its last progress. Not in the journal: a crash voids the attempt itself.
         self.expires_at_s = expires_at_s
         self.arguments_sha256 = event.arguments_sha256
+        award = None if task.bids is None else task.award(event.unit)
+        self.price = 0 if award is None else award.price  # In credits, paid when it succeeds.
+
+    @property
+    def silent_at_s(self) -> float | None:
+        """When it counts as lost, should it report no progress until then."""
+        heartbeat_s = self.task.spec.heartbeat_s
+        return None if heartbeat_s is None else self.heard_at_s + heartbeat_s
 
     @property
     def agent(self) -> str | None:
-        return agent_of(self.task.spec, self.unit)
+        return self.task.agent_of(self.unit)
 
 
 def agent_of(spec: TaskSpec, unit: int) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ErrorRecord
 from ..runtime.task import TaskState
 from . import graph, vote
-from .plan import TaskSpec, Vote
+from .plan import Role, TaskSpec, Vote
 from .run import RunMachine
 from .run_ballots import Ballots
 from .run_lifecycle import RunState
@@ -82,6 +82,10 @@ def _task(task: TaskRun, machine: RunMachine) -> dict[str, Any]:
         "error": _error(task.error),
         "position": str(task.spec.position),
     }
+    if task.spec.role is not Role.WORK:
+        shown["role"] = str(task.spec.role)
+    if task.expired:
+        shown["expired"] = True
     if task.skip_reason:
         shown["skipped_because"] = task.skip_reason
     if units is not None and (task.spec.for_each or task.spec.vote):

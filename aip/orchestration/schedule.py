@@ -16,13 +16,18 @@ Release, as a task's dependencies end (`when`; a cancelled dependency counts as 
 
 `any_ok` waits for the stragglers too: what a task is given may not depend on who came first, or a run could not be repeated.
 
+A task's `priority` comes before its rank: low, normal or high, as the author says. It orders what is ready; it never stops what
+runs.
+
 Weights are seconds. Where nothing was measured yet every task weighs 1, and rank counts tasks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from enum import Enum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from itertools import zip_longest
 
 from .plan import When
 
@@ -45,17 +50,30 @@ def release(when: When, *, ok: int, failed: int, skipped: int, waiting: int) -> 
 
 
 class ReadyQueue:
-    """Numbers of tasks that have work to start, highest rank first; the plan's own order among equals.
+    """Numbers of tasks that have work to start, by priority, then highest rank first; the plan's own order among equals.
 
-    A task stands in it once, however many units it can start; it is taken out when it has none left.
+    A task stands in it once, however many units it can start; it is taken out when it has none left. One whose label has no room
+    is set aside under that label, so that a thousand of them do not stand in the way of one that may start.
     """
 
-    __slots__ = ("_heap", "_ranks", "_standing")
+    __slots__ = ("_aside", "_heap", "_keys", "_set_aside", "_standing")
 
-    def __init__(self, ranks: list[float]) -> None:
-        self._ranks = ranks
-        self._heap: list[tuple[float, int]] = []
+    def __init__(self, ranks: Iterable[float] = (), priorities: Iterable[int] = ()) -> None:
+        self._keys: list[tuple[int, float, int]] = []
+        self._heap: list[tuple[int, float, int]] = []
         self._standing: set[int] = set()
+        self._aside: dict[str, list[tuple[int, float, int]]] = {}
+        self._set_aside: set[int] = set()
+        for rank, priority in zip_longest(ranks, priorities, fillvalue=0):
+            self.know(rank, int(priority))
+
+    def know(self, rank: float, priority: int = 0) -> None:
+        """The next task by number, and what it is ordered by."""
+        self._keys.append((-priority, -rank, len(self._keys)))
+
+    @property
+    def known(self) -> int:
+        return len(self._keys)
 
     def __bool__(self) -> bool:
         return bool(self._heap)
@@ -64,14 +82,48 @@ class ReadyQueue:
         return len(self._heap)
 
     def push(self, number: int) -> None:
-        if number not in self._standing:
+        if number not in self._standing and number not in self._set_aside:
             self._standing.add(number)
-            heappush(self._heap, (-self._ranks[number], number))
+            heappush(self._heap, self._keys[number])
 
     def first(self) -> int:
-        return self._heap[0][1]
+        return self._heap[0][2]
 
     def pop(self) -> int:
-        number = heappop(self._heap)[1]
+        number = heappop(self._heap)[2]
         self._standing.discard(number)
         return number
+
+    def forget(self, known: int) -> None:
+        """There are no more tasks than this many: the last ones have ended, and their numbers are free."""
+        del self._keys[known:]
+        kept = [key for key in self._heap if key[2] < known]
+        if len(kept) < len(self._heap):
+            heapify(kept)
+            self._heap = kept
+            self._standing = {key[2] for key in kept}
+        for label, waiting in list(self._aside.items()):
+            self._aside[label] = [key for key in waiting if key[2] < known]
+            heapify(self._aside[label])
+        self._set_aside = {key[2] for waiting in self._aside.values() for key in waiting}
+
+    def set_aside(self, label: str) -> None:
+        """The first task waits until its label has room; `take_back` brings it back."""
+        number = self.pop()
+        self._set_aside.add(number)
+        heappush(self._aside.setdefault(label, []), self._keys[number])
+
+    def take_back(self, room: Callable[[str], int]) -> None:
+        """Of those set aside under each label as many as it has room for, the first ones first."""
+        for label in list(self._aside):
+            waiting = self._aside[label]
+            for _ in range(min(room(label), len(waiting))):
+                number = heappop(waiting)[2]
+                self._set_aside.discard(number)
+                self.push(number)
+            if not waiting:
+                del self._aside[label]
+
+    @property
+    def has_aside(self) -> bool:
+        return bool(self._aside)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .budget import AMOUNT_MAX
 from .parse import vocabulary as v
-from .parse.sections import GATE_FIELDS
+from .parse.task_section import GATE_FIELDS
+from .parse.tool_section import ANY_TOOL
 from .parse.units import DURATION_FORM, SIZE_FORM
 from .plan import OnExceeded, When
 
@@ -27,11 +29,15 @@ def plan_schema() -> Schema:
         **_section("plan", _plan(), ("apiVersion", "kind", "metadata", "tasks")),
         "$defs": {
             "agent": _section("agent", _agent(), ("use",)),
-            "input": _section("input", _input()),
+            "model": _section("model", _model(), ("base_url", "model")),
+            "tool": _tool(),
+            "input": _section("input", _input({"$ref": "#/$defs/input"})),
             "retry": _section("retry", _retry()),
             "task": _task(),
+            "closing_task": _closing_task(),
+            "schema": {"anyOf": [{"type": "boolean"}, _section("schema", _value_schema())]},
             "names": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
-            "budget": _named(v.UNIT_FORM, _integer(0, v.AMOUNT_MAX)),
+            "budget": _named(v.UNIT_FORM, _integer(0, AMOUNT_MAX)) | {"properties": {"usd": _usd(v.USD_MAX)}},
         },
     }
 
@@ -63,12 +69,16 @@ def _plan() -> Schema:
             {
                 "deadline": _text(DURATION_FORM),
                 "concurrency": _integer(1, v.CONCURRENCY_MAX),
+                "concurrency_by_label": _named(v.LABEL_LIMIT_FORM, _integer(1, v.CONCURRENCY_MAX)),
                 "budget": {"$ref": "#/$defs/budget"},
                 "on_exceeded": {"enum": [str(one) for one in OnExceeded]},
             },
         ),
         "agents": _named(v.AGENT_FORM, {"$ref": "#/$defs/agent"}),
+        "models": _named(v.PART_FORM, {"$ref": "#/$defs/model"}),
+        "tools": _named(v.PART_FORM, {"$ref": "#/$defs/tool"}),
         "tasks": _named(v.NAME_FORM, {"$ref": "#/$defs/task"}) | {"minProperties": 1},
+        "finally": _named(v.NAME_FORM, {"$ref": "#/$defs/closing_task"}) | {"minProperties": 1},
         "outputs": _named(v.NAME_FORM, {}),
     }
 
@@ -91,11 +101,102 @@ def _agent() -> Schema:
             },
         ),
         "runtime_env": {"type": "object"},
+        "config": {"type": "object"},
     }
+
+
+def _model() -> Schema:
+    price = _usd(v.PRICE_USD_MAX)
+    prices = {"input": price, "output": price, "cached_input": price}
+    return {
+        "base_url": _text(v.MODEL_URL_FORM),
+        "model": _text(v.MODEL_FORM),
+        "api_key": _text(v.REFERENCE_FORM),
+        "prices": _section("prices", prices, ("input", "output")),
+        "max_output_tokens": _integer(1, v.TOKENS_MAX),
+        "context_tokens": _integer(1, v.TOKENS_MAX),
+        "timeout": _text(DURATION_FORM),
+        "idle_timeout": _text(DURATION_FORM),
+        "output_limit_field": {"enum": list(v.OUTPUT_LIMIT_FIELDS)},
+        "structured_output": {"enum": list(v.STRUCTURED_OUTPUTS)},
+        "retries": _integer(0, v.CALL_RETRIES_MAX),
+        "concurrency": _integer(1, v.CALLS_MAX),
+    }
+
+
+def _tool() -> Schema:
+    """A program that is started, or a place that is called."""
+    words = {"type": "array", "minItems": 1, "maxItems": v.WORDS_MAX}
+    properties = {
+        "command": {**words, "items": {"type": "string"}},
+        "url": _text(v.TOOL_URL_FORM),
+        "env": _named(v.VARIABLE_FORM, {"type": "string"}),
+        "headers": _named(v.HEADER_FORM, {"type": "string"}),
+        "allow": {
+            "anyOf": [
+                {"const": [ANY_TOOL]},
+                {**words, "items": _text(v.TOOL_FORM), "uniqueItems": True},
+            ]
+        },
+        "timeout": _text(DURATION_FORM),
+        "cwd": {"type": "string"},
+    }
+    ways: list[Schema] = [
+        {"required": ["command"], "properties": {"headers": False}},
+        {"required": ["url"], "properties": {"env": False, "cwd": False}},
+    ]
+    return {**_section("tool", properties, ("allow",)), "oneOf": ways}
 
 
 def _task() -> Schema:
     """Work, which has a capability, or a gate, which has none."""
+    gate = _section(
+        "gate",
+        {
+            "question": {"type": "string"},
+            "approvers": {
+                "type": "array",
+                "minItems": 1,
+                "uniqueItems": True,
+                "items": _text(v.APPROVER_FORM),
+            },
+            "expires": _text(DURATION_FORM),
+            "default": {"enum": list(v.DECISIONS)},
+        },
+        ("question",),
+    )
+    compensate = {
+        "agent": {"type": "string"},
+        "capability": _text(v.CAPABILITY_FORM),
+        "with": {"type": "object"},
+        "retry": {"$ref": "#/$defs/retry"},
+        "timeout": _text(DURATION_FORM),
+    }
+    properties = {
+        **_work(),
+        "gate": gate,
+        "budget": {"$ref": "#/$defs/budget"},
+        "compensate": _section("compensate", compensate, ("capability",)),
+    }
+    return {
+        **_section("task", properties),
+        **_ITEMS_ONLY,
+        "oneOf": [
+            {"required": ["capability"]},
+            {"required": ["gate"], "propertyNames": {"enum": sorted(GATE_FIELDS)}},
+        ],
+    }
+
+
+def _closing_task() -> Schema:
+    return {**_section("closing_task", _work(), ("capability",)), **_ITEMS_ONLY}
+
+
+_ITEMS_ONLY: Schema = {"dependentRequired": {"max_parallel": ["for_each"], "allow_failures": ["for_each"]}}
+
+
+def _work() -> Schema:
+    """What every task may say that asks something of an agent."""
     assign = _section(
         "assign",
         {
@@ -112,22 +213,8 @@ def _task() -> Schema:
         },
         ("mode",),
     )
-    gate = _section(
-        "gate",
-        {
-            "question": {"type": "string"},
-            "approvers": {
-                "type": "array",
-                "minItems": 1,
-                "uniqueItems": True,
-                "items": _text(v.APPROVER_FORM),
-            },
-            "expires": _text(DURATION_FORM),
-            "default": {"enum": list(v.DECISIONS)},
-        },
-        ("question",),
-    )
-    properties = {
+    output = {"schema": {"$ref": "#/$defs/schema"}, "ttl": _text(DURATION_FORM)}
+    return {
         "agent": {"type": "string"},
         "capability": _text(v.CAPABILITY_FORM),
         "with": {"type": "object"},
@@ -139,16 +226,13 @@ def _task() -> Schema:
         "timeout": _text(DURATION_FORM),
         "deadline": _text(DURATION_FORM),
         "idempotency_key": {"type": "string"},
-        "gate": gate,
         "assign": assign,
-        "budget": {"$ref": "#/$defs/budget"},
-    }
-    return {
-        **_section("task", properties),
-        "oneOf": [
-            {"required": ["capability"]},
-            {"required": ["gate"], "propertyNames": {"enum": sorted(GATE_FIELDS)}},
-        ],
+        "priority": {"enum": list(v.PRIORITIES)},
+        "max_parallel": _integer(1, v.CONCURRENCY_MAX),
+        "allow_failures": {"anyOf": [_integer(0), _text(v.PERCENT_FORM)]},
+        "labels": _named(v.LABEL_FORM, _text(v.LABEL_VALUE_FORM)),
+        "heartbeat": _text(DURATION_FORM),
+        "output": {**_section("output", output), "minProperties": 1},
     }
 
 
@@ -166,8 +250,24 @@ def _retry() -> Schema:
     }
 
 
-def _input() -> Schema:
-    below = {"$ref": "#/$defs/input"}
+def _value_schema() -> Schema:
+    """What a result must be: as an input, and schemas that are combined."""
+    below = {"$ref": "#/$defs/schema"}
+    kept = {key: schema for key, schema in _input(below).items() if key not in ("default", "format")}
+    schemas = {"type": "array", "items": below}
+    kinds = {"enum": list(v.INPUT_TYPES)}
+    return kept | {
+        "type": {"anyOf": [kinds, {"type": "array", "items": kinds}]},
+        "required": {"$ref": "#/$defs/names"},
+        "title": {"type": "string"},
+        "const": {},
+        **dict.fromkeys(("prefixItems", "allOf", "anyOf", "oneOf"), schemas),
+        "$ref": _text(r"^#(/.*)?$"),
+        "$defs": {"type": "object", "additionalProperties": below},
+    }
+
+
+def _input(below: Schema) -> Schema:
     properties: Schema = {
         "type": {"enum": list(v.INPUT_TYPES)},
         "description": {"type": "string"},
@@ -194,6 +294,10 @@ def _named(form: str, schema: Schema) -> Schema:
 
 def _text(form: str) -> Schema:
     return {"type": "string", "pattern": form}
+
+
+def _usd(high: int) -> Schema:
+    return {"anyOf": [_number(0, high), _text(v.MONEY_FORM)]}
 
 
 def _integer(low: int, high: int | None = None) -> Schema:

@@ -9,6 +9,8 @@ As resilience4j's FixedSizeSlidingWindowMetrics and SlidingTimeWindowMetrics hav
 
 from __future__ import annotations
 
+from typing import Protocol
+
 WINDOW_CALLS_MAX = 10_000  # One byte a call: a larger window reacts too late to be a breaker.
 WINDOW_S_MAX = 3_600  # Four numbers a second; also what the first call after a long silence has to clear.
 
@@ -17,19 +19,27 @@ FAILED = 1
 SLOW = 2
 
 
-class Window:
-    """Sums over the calls that lie in a window. Subclasses say which those are."""
+class Window(Protocol):
+    """What a breaker reads: sums over the calls that lie in the window as of the last `record` or `move`."""
+
+    calls: int
+    failures: int
+    slow: int
+    slow_failures: int
+
+    def record(self, now: float, outcome: int) -> None: ...
+
+    def move(self, now: float) -> None:
+        """Drop what time alone has put outside."""
+
+
+class _Sums:
+    """The sums themselves, and how one outcome enters or leaves them. `calls` is the window's own to count."""
 
     __slots__ = ("calls", "failures", "slow", "slow_failures")
 
     def __init__(self) -> None:
         self.calls = self.failures = self.slow = self.slow_failures = 0
-
-    def record(self, now: float, outcome: int) -> None:
-        raise NotImplementedError
-
-    def move(self, now: float) -> None:
-        """Drop what time alone has put outside."""
 
     def _add(self, outcome: int, sign: int) -> None:
         if outcome & FAILED:
@@ -40,7 +50,7 @@ class Window:
                 self.slow_failures += sign
 
 
-class CountWindow(Window):
+class CountWindow(_Sums):
     """The last `size` calls: a ring of one byte each."""
 
     __slots__ = ("_at", "_ring", "_size")
@@ -63,8 +73,11 @@ class CountWindow(Window):
         at += 1
         self._at = at if at < self._size else 0
 
+    def move(self, now: float) -> None:
+        """Time alone puts no call outside: only `size` later ones do."""
 
-class TimeWindow(Window):
+
+class TimeWindow(_Sums):
     """The calls of the last `size_s` seconds, the running one included: a ring of one bucket a second.
 
     A clock that steps back counts into the latest bucket. Moving on costs the seconds passed, or `size_s`.

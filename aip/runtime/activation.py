@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from ..agent import Agent, agent_of
+from ..agent import Agent, agent_of, configuration
 from ..errors import UserError
 from .mailbox import Mailbox
 
@@ -91,7 +91,14 @@ class AgentType:
     entry: str  # "module:Class"
     code_root: str = ""  # The folder of the user's own code: errors point into it.
     cls: type[Agent] | None = None
-    _costs: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self) -> Agent:
+        """A new instance with its configuration. Raises `UserError` that says why there can be none."""
+        kind = self.load()
+        instance = kind()
+        instance.config = configuration(kind, self.config)
+        return instance
 
     def load(self) -> type[Agent]:
         """The class. Raises `UserError` that says why it cannot be had."""

@@ -678,12 +678,32 @@ class Cell:
             raise UsageError("this cell has no registry: name the agent to call")
         return await self._resolver.resolve(capability)
 
+    async def named(self, run: str, name: str) -> str:
+        """The address of an agent by its name in the plan of `run`."""
+        if not run or self._resolver is None:
+            raise UsageError(
+                f"{name!r} is not an address, and this turn works for no run whose plan could name it",
+                hint="an address is type/key, such as greeter/ada",
+            )
+        return await self._resolver.named(run, name)
+
     async def spend(self, account: str, amounts: Mapping[str, int]) -> None:
         if not account:
             return  # Nobody set a budget for this work.
         if self._purses is None:
             raise BudgetExceeded(f"the account {account} cannot be reached from here")
         await self._purses.spend(account, amounts)
+
+    async def hold(self, account: str, amounts: Mapping[str, int]) -> None:
+        if not account:
+            return
+        if self._purses is None:
+            raise BudgetExceeded(f"the account {account} cannot be reached from here")
+        await self._purses.hold(account, amounts)
+
+    def unhold(self, account: str, held: Mapping[str, int], spent: Mapping[str, int]) -> None:
+        if account and self._purses is not None:
+            self._purses.unhold(account, held, spent)
 
     async def settle_account(self, account: str) -> None:
         """Tell the account's ledger what was spent. If it cannot be reached the turn's answer still goes out."""

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from ..agent import Agent, find_capability
+from ..agent import Agent, Capability, unknown_capability
 from ..errors import (
     AgentFailed,
     AIPError,
@@ -156,8 +156,31 @@ class Host:
             return codec.encode(activation.incarnation)
         instance = activation.instance
         assert instance is not None
-        spec = find_capability(type(instance), envelope.capability)
-        arguments = spec.bind(codec.decode(envelope.payload))
+        if envelope.capability == "aip.describe":
+            return codec.encode(instance.describe(), cell.limits)
+        given = codec.decode(envelope.payload)
+        spec = type(instance).capabilities.get(envelope.capability)
+        if spec is None:
+            if not instance.open_ended:
+                raise unknown_capability(type(instance), envelope.capability)
+            return codec.encode(await instance.handle(envelope.capability, given, turn.context), cell.limits)
+        if spec.cost:
+            await cell.spend(envelope.budget, spec.cost)
+        if spec.timeout_s is None:
+            return await self._invoke(turn, instance, spec, given)
+        try:
+            async with asyncio.timeout(spec.timeout_s) as time:
+                return await self._invoke(turn, instance, spec, given)
+        except TimeoutError:
+            if not time.expired():
+                raise  # The agent's own.
+            raise DeadlineExceeded(
+                f"{envelope.recipient} was still at {spec.name} after its {spec.timeout_s:g} s"
+            ) from None
+
+    async def _invoke(self, turn: CellTurn, instance: Agent, spec: Capability, given: Any) -> bytes:
+        cell = self._cell
+        arguments = spec.bind(given)
         if spec.context_parameter is not None:
             arguments[spec.context_parameter] = turn.context
         method = getattr(instance, spec.method)
@@ -226,7 +249,7 @@ class Host:
     async def _incarnate(self, activation: Activation) -> None:
         """Incarnation, mail of the old owner, instance, `on_start`."""
         cell, address = self._cell, activation.address
-        kind = activation.kind.load()
+        activation.kind.load()
         granted = await cell.checkpoints.activate(address, cell.name, False)
         if granted.held_by:
             await self._claim(activation, granted.held_by)
@@ -235,14 +258,14 @@ class Host:
                 raise Fenced(f"{address} belongs to {owner} by now")  # Its mail goes there, in order.
             granted = await cell.checkpoints.activate(address, cell.name, True)
         activation.incarnation = granted.incarnation
-        activation.instance = kind()
+        activation.instance = instance = activation.kind.make()
         cause = activation.mailbox.queue[0] if activation.mailbox.queue else None
         turn = CellTurn(cell, activation, _lifecycle(activation, cell.name, cell.clock(), cause))
         if granted.state is not None:
             turn.restored = codec.decode(granted.state)
-        if kind.on_start is not Agent.on_start:
+        if type(instance).on_start is not Agent.on_start:
             async with asyncio.timeout(cell.limits.call_timeout_s):
-                await activation.instance.on_start(turn.context)
+                await instance.on_start(turn.context)
 
     async def _claim(self, activation: Activation, holder: str) -> None:
         """Ask the living holder to hand over, and take its mail; if it is gone or does not answer, the fence decides."""

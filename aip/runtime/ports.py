@@ -63,15 +63,29 @@ class Audit(Protocol):
 
 
 class Resolver(Protocol):
-    """Finds a live agent for a capability (the registry behind a short-lived cache)."""
+    """Finds agents by what they can do, or by what a plan calls them (registry and run, behind a short-lived cache)."""
 
-    async def resolve(self, capability: str) -> str: ...
+    async def resolve(self, capability: str) -> str:
+        """A live agent that has the capability. Raises `NotFound`."""
+        ...
+
+    async def named(self, run: str, name: str) -> str:
+        """An agent of the plan of `run`, one of its replicas. Raises `NotFound`."""
+        ...
 
 
 class Purses(Protocol):
     """The paying side of budgets in one cell: `spend` draws from the account's ledger when its own purse is empty."""
 
     async def spend(self, account: str, amounts: Mapping[str, int]) -> None: ...
+    async def hold(self, account: str, amounts: Mapping[str, int]) -> None:
+        """Set aside without spending. Raises `BudgetExceeded`."""
+        ...
+
+    def unhold(self, account: str, held: Mapping[str, int], spent: Mapping[str, int]) -> None:
+        """End a `hold`: `spent` is charged, be it more or less than what was held."""
+        ...
+
     async def fill(self, account: str, need: Mapping[str, int]) -> None: ...
     async def close(self, account: str) -> None: ...
 

@@ -238,12 +238,13 @@ class CellTurn:
             ) from None
 
     async def spend(self, amounts: Mapping[str, int]) -> None:
-        for unit, amount in amounts.items():
-            if not isinstance(amount, int) or isinstance(amount, bool) or amount < 0:
-                raise UsageError(
-                    f"spend({unit}={amount!r}): amounts are whole numbers of the unit, 0 or more"
-                )
         await self.cell.spend(self.envelope.budget, amounts)
+
+    async def hold(self, amounts: Mapping[str, int]) -> None:
+        await self.cell.hold(self.envelope.budget, amounts)
+
+    async def unhold(self, held: Mapping[str, int], spent: Mapping[str, int]) -> None:
+        self.cell.unhold(self.envelope.budget, held, spent)
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -264,9 +265,7 @@ class CellTurn:
         if target is None:
             target = await self.cell.resolve(capability)
         elif "/" not in target:
-            raise UsageError(
-                f"not an agent address: {target!r}", hint="an address is type/key, such as greeter/ada"
-            )
+            target = await self.cell.named(self.run, target)
         elif "@" not in target and self.cell.locator.locate(target) is None:
             # An agent names its sisters without their digest: same code, same digest.
             own = self.activation.kind.name

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gate import (
+    collector,
     correlate,
     dependency,
     hooks,
@@ -34,11 +35,13 @@ from gate.inventory import Inventory, Slice, take
 from gate.report import content, history
 
 import aip
+from aip.errors import NotFound
 from aip.governance import audit
 from aip.records import stored_run
 from aip.settings import Home
 
 Json = dict[str, Any]
+ENDED = frozenset({"succeeded", "failed", "cancelled", "killed"})
 T = TypeVar("T")
 
 
@@ -46,9 +49,10 @@ class Surveyor(aip.Agent):
     """Finds the environment, its distributions and its files, and cuts them into slices."""
 
     @aip.capability("gate.inventory")
-    def inventory(self, parts: str, environment: str | None = None) -> Json:
-        """`parts` is the shelf to use. `environment` None: the one this runs in."""
-        found, place = take(locate(environment or "")), Path(parts)
+    def inventory(self, parts: str, environment: str | None = None, run: str | None = None) -> Json:
+        """`parts` is where the shelves stand; what ended runs left there goes. `environment` None: the one this runs in."""
+        shelf.clear(Path(parts), _has_ended)
+        found, place = take(locate(environment or "")), Path(parts, run or "alone")
         return {
             "whole": shelf.put(place, found.to_json()),
             "slices": [shelf.put(place, part.to_json()) for part in found.slices],
@@ -75,7 +79,8 @@ class Scanner(aip.Agent):
     @aip.capability("gate.behaviour")
     def behaviour(self, part: str, marker: str | None = None) -> str:
         given = _slice(part)
-        found = shelf.put(Path(part).parent, scan.behaviour(given).to_json())
+        with collector.resting():
+            found = shelf.put(Path(part).parent, scan.behaviour(given).to_json())
         return _marked(found, marker, f"behaviours/{given.number}")
 
     @aip.capability("gate.native")
@@ -89,7 +94,8 @@ class Analyst(aip.Agent):
 
     @aip.capability("gate.reach")
     def reach(self, inventory: str, behaviours: list[str]) -> list[Json]:
-        return _plain(reached(_inventory(inventory), _behaviours(behaviours)))
+        with collector.resting():
+            return _plain(reached(_inventory(inventory), _behaviours(behaviours)))
 
     @aip.capability("gate.dependencies")
     def dependencies(self, inventory: str, behaviours: list[str]) -> Json:
@@ -236,6 +242,14 @@ def _marked(value: T, marker: str | None, line: str) -> T:
         with Path(marker).open("ab", buffering=0) as file:  # One write of an appending file: lines never mix.
             file.write(f"{line}\n".encode())
     return value
+
+
+def _has_ended(run: str) -> bool:
+    """Whether nothing of that run is at work any more. Of a run that this platform does not know, nobody can say."""
+    try:
+        return stored_run(Home.find(), run)["state"] in ENDED
+    except NotFound:
+        return False
 
 
 def _history(run: str) -> Json:

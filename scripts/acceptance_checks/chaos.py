@@ -25,7 +25,7 @@ from aip.settings import Home
 from .stranger import Stranger
 
 VICTIMS = ("a cell", "the Run actor", "all of Ray")
-FILES_MIN = 2_000  # So many files are some seconds of scanning.
+FILES_MIN = 5_000  # So many files are some seconds of scanning: the blow must find work under way.
 FILES_OF_ONE_MAX = 600
 LOOK_EVERY_S = 0.02
 RUN_TIMEOUT_S = 180.0
@@ -52,7 +52,9 @@ class Field:
         options = [part for key, value in given.items() for part in ("-i", f"{key}={value}")]
         run = self._me.aip("submit", self._me.plan, *options, "--detach", code=0).stdout.strip()
         with connect(self._home) as platform:
-            self._wait(f"{name}.txt", 1)  # The first mark: the run's processes are all up, and can be aimed at.
+            self._wait(
+                f"{name}.txt", 1
+            )  # The first mark: the run's processes are all up, and can be aimed at.
             killed, pids = self._aim(platform, run, victim, rng)
             self._wait(f"{name}.txt", after)
             finished = self._finished(run)
@@ -82,7 +84,11 @@ class Field:
         if victim == "all of Ray":
             return f"killed {victim}", [use.pid for use in launch.processes(self._home)]
         wanted = f"run-{run}" if victim == "the Run actor" else "cell-"
-        named = {name: pid for name, pid in _tree(platform.status()["tree"]) if name.startswith(wanted)}
+        named = {
+            name: pid
+            for name, pid in _tree(platform.ask("orchestrator", "status")["tree"])
+            if name.startswith(wanted)
+        }
         self._me.expect(bool(named), f"{victim} of {run} is not in the tree")
         chosen = rng.choice(sorted(named))
         return f"killed {chosen}", [named[chosen]]

@@ -80,6 +80,25 @@ ALL_STATES = run_view(
 )
 
 
+@pytest.mark.parametrize(
+    ("votes", "told"),
+    [
+        ({"decisions": {"allow": 9, "block": 2}, "others": 0, "undecided": 0}, "9 allow, 2 block"),
+        (
+            {"decisions": {"allow": 1}, "others": 3, "undecided": 2, "voters": ["a"]},
+            "1 allow, 3 others, 2 undecided",
+        ),
+        ({"decisions": {}, "others": 0, "undecided": 1}, "1 undecided"),
+        ({"decisions": {}, "others": 0, "undecided": 0}, ""),
+    ],
+)
+def test_a_vote_on_many_items_tells_what_they_came_to(votes: dict[str, Any], told: str) -> None:
+    items = {"total": 14, "done": 12, "failed": 2, "running": 0, "waiting_for_retry": 0}
+    view = run_view(tasks={"judge": task("succeeded", items=items, votes=votes)})
+    assert read(view).tasks[0].text == told
+    assert drawn(view, width=120)[1].endswith(f"12/14, 2 failed  {told}".rstrip())
+
+
 def test_a_run_at_work_is_one_picture_of_80_columns() -> None:
     assert drawn(ALL_STATES) == [
         "market-report  r-1  running  42 s  6/11 tasks",

@@ -13,6 +13,7 @@ from aip.orchestration import run_inputs as inp
 from aip.orchestration.plan import (
     AgentSpec,
     Backoff,
+    Compensation,
     Isolation,
     OnExceeded,
     Plan,
@@ -20,6 +21,7 @@ from aip.orchestration.plan import (
     Position,
     Restart,
     Retry,
+    Role,
     TaskSpec,
     When,
 )
@@ -51,9 +53,25 @@ def task(name: str, *needs: str, **fields: Any) -> TaskSpec:
         "position": Position("plan.yaml", 1, 1),
     }
     for key in ("for_each", "condition", "idempotency_key"):
-        if isinstance(fields.get(key), str):
+        if isinstance(fields.get(key), str | list):
             fields[key] = Template(fields[key])
     return TaskSpec(name=name, needs=needs, **{**defaults, **fields})
+
+
+def closing(name: str, *needs: str, **fields: Any) -> TaskSpec:
+    """A task of `finally`."""
+    return task(name, *needs, role=Role.CLOSE, **fields)
+
+
+def undo(with_: Any = None, **fields: Any) -> Compensation:
+    defaults: dict[str, Any] = {
+        "agent": "worker",
+        "capability": "undo",
+        "retry": ONCE,
+        "timeout_s": 60.0,
+        "position": Position("plan.yaml", 1, 1),
+    }
+    return Compensation(arguments=Template(with_ or {}), **{**defaults, **fields})
 
 
 def agent(name: str, replicas_max: int = 4) -> AgentSpec:
@@ -62,7 +80,11 @@ def agent(name: str, replicas_max: int = 4) -> AgentSpec:
 
 
 def plan(
-    *tasks: TaskSpec, outputs: dict[str, Any] | None = None, agents: Iterable[AgentSpec] = (), **limits: Any
+    *tasks: TaskSpec,
+    outputs: dict[str, Any] | None = None,
+    agents: Iterable[AgentSpec] = (),
+    closing: Iterable[TaskSpec] = (),
+    **limits: Any,
 ) -> Plan:
     return Plan(
         name="p",
@@ -73,6 +95,7 @@ def plan(
         tasks={one.name: one for one in tasks},
         outputs={name: Template(value) for name, value in (outputs or {}).items()},
         digest="d" * 64,
+        closing={one.name: one for one in closing},
     )
 
 

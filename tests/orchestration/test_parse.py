@@ -10,7 +10,7 @@ import pytest
 
 from aip.errors import PlanInvalid, UsageError
 from aip.orchestration.parse import Problem, check, parse, render, resolve_inputs
-from aip.orchestration.plan import Isolation, OnExceeded, Plan, When
+from aip.orchestration.plan import Isolation, OnExceeded, Plan, Priority, Role, Tolerance, When
 from aip.settings import DEFAULT_LIMITS
 
 HEAD = "apiVersion: aip/v1\nkind: Plan\nmetadata: {name: demo}\n"
@@ -25,7 +25,8 @@ inputs:
 defaults:
   timeout: 5m
   retry: {attempts: 4, backoff: {initial: 250ms, factor: 2, max: 1m}, on: [timeout]}
-limits: {deadline: 1h30m, concurrency: 8, budget: {tokens: 0500, usd_micro: 0x10}, on_exceeded: fail}
+limits: {deadline: 1h30m, concurrency: 8, budget: {tokens: 0500, usd_micro: 0x10}, on_exceeded: fail,
+  concurrency_by_label: {effect=external-write: 1}}
 agents:
   a: {use: pkg.mod:A, replicas: {min: 1, max: 50}, isolation: process, density: 9, resources: {cpu: 0.5, memory: 64Mi},
       restart: {strategy: rest_for_one, max: 2, within: 30s}, runtime_env: {pip: [x]}}
@@ -47,7 +48,21 @@ tasks:
   ask:
     needs: [judge]
     gate: {question: "Publish ${{ inputs.topic }}?", approvers: ["user:ada"], expires: 24h, default: approve}
+  undoable:
+    for_each: [1, 2, 3]
+    agent: a
+    capability: write
+    priority: high
+    max_parallel: 2
+    allow_failures: 34%
+    heartbeat: 30s
+    labels: {effect: external-write}
+    output: {schema: {type: [object, 'null'], properties: {id: {$ref: '#/$defs/id'}}, $defs: {id: {type: string}}}, ttl: 7d}
+    compensate: {capability: discard, with: {id: "${{ tasks.undoable.outputs }}", why: "${{ run.state }}"}, retry: {attempts: 5}}
   end: {needs: [ask, read], when: none_failed, agent: a, capability: end, assign: {mode: direct}}
+finally:
+  tidy: {agent: b, capability: tidy, with: {found: "${{ tasks.find.output }}", how: "${{ run.state }}"}}
+  tell: {agent: b, capability: tell, with: {tidied: "${{ tasks.tidy.output }}", error: "${{ run.error }}"}, timeout: 9s}
 outputs: {all: {n: "${{ tasks.read.outputs }}", run: "${{ run.id }}"}}
 """
 
@@ -111,7 +126,25 @@ def test_the_whole_language_becomes_values() -> None:
         When.NONE_FAILED,
         None,
     )
-    assert str(read.position) == "plan.yaml:17:3"
+    assert str(read.position) == "plan.yaml:18:3"
+    undoable = plan.tasks["undoable"]
+    assert (undoable.priority, undoable.max_parallel, undoable.heartbeat_s) == (Priority.HIGH, 2, 30)
+    assert (undoable.allow_failures, undoable.labels) == (
+        Tolerance(percent=34.0),
+        {"effect": "external-write"},
+    )
+    assert undoable.output is not None
+    assert undoable.output.schema is not None
+    assert undoable.output.schema["properties"] == {"id": {"$ref": "#/$defs/id"}}
+    assert undoable.output.ttl_s == 7 * 86_400
+    undo = undoable.compensate
+    assert undo is not None
+    assert (undo.agent, undo.capability, undo.retry.attempts, undo.timeout_s) == ("a", "discard", 5, 300)
+    assert undoable.needs == (), "what undoes a task adds no edge"
+    assert plan.limits.concurrency_by_label == {"effect=external-write": 1}
+    tidy, tell = plan.closing["tidy"], plan.closing["tell"]
+    assert (tidy.role, tidy.needs, tidy.timeout_s) == (Role.CLOSE, (), 300)
+    assert (tell.needs, tell.timeout_s) == (("tidy",), 9)
 
 
 # One mistake each: the rest of the file after the head, the code, the place of the mistake, words of message and suggestion.
@@ -282,17 +315,130 @@ MISTAKES: list[tuple[str, str, str, str, str]] = [
             "refused",
         )
         for key, value in {
-            "max_parallel": "3",
-            "allow_failures": "20%",
-            "heartbeat": "30s",
-            "priority": "high",
-            "compensate": "{capability: d}",
-            "output": "{ttl: 7d}",
-            "labels": "{a: b}",
             "plan": "other.yaml",
+            "schedule": "'* * * * *'",
         }.items()
     ),
-    ("  x: {agent: a, capability: c}\nfinally: {}", "plan.not_yet", "finally", "`finally` of the plan", ""),
+    *(
+        (f"  x: {{agent: a, capability: c, {rest}}}", code, place, message, hint)
+        for rest, code, place, message, hint in (
+            ("priority: urgent", "plan.value", "urgent", "cannot be", "low, normal, high"),
+            ("max_parallel: 3", "plan.value", "3", "tasks with for_each only", "leave it out"),
+            ("allow_failures: 20%", "plan.value", "20%", "tasks with for_each only", ""),
+            ("for_each: [1], allow_failures: 101%", "plan.value", "101%", "cannot be", "20%"),
+            ("for_each: [1], allow_failures: -1", "plan.value", "-1", "must be 0", ""),
+            ("for_each: [1], max_parallel: 0", "plan.value", "0", "must be 1", ""),
+            ("heartbeat: 30", "plan.duration", "30", "no unit", "30s"),
+            ("labels: {Effect: x}", "plan.name", "Effect", "cannot be a name", "lower case"),
+            ("labels: {task: x}", "plan.name", "task: x", "cannot be a name", "set by AIP"),
+            ("labels: {effect: 'a=b'}", "plan.value", "'a=b'", "cannot be", ""),
+            ("output: {}", "plan.missing", "{}", "output.schema is missing", "ttl"),
+            ("output: {ttl: never}", "plan.duration", "never", "no duration", "7d"),
+            ("output: {schema: {type: strin}}", "plan.value", "strin", "cannot be", "`string`"),
+            ("output: {schema: {typ: string}}", "plan.unknown_key", "typ", "no `typ`", "`type`"),
+            ("output: {schema: {anyOf: [{type: strin}]}}", "plan.value", "strin", "cannot be", "`string`"),
+            ("output: {schema: {$ref: 'other.json'}}", "plan.value", "'other", "cannot be", "same schema"),
+            (
+                "compensate: {with: {a: 1}}",
+                "plan.missing",
+                "{with",
+                "compensate.capability is missing",
+                "undoes",
+            ),
+            ("compensate: {agent: z, capability: d}", "plan.unknown_agent", "z,", "no agent `z`", ""),
+            (
+                "compensate: {capability: d, with: {q: '${{ tasks.z.output }}'}}",
+                "plan.unknown_task",
+                "tasks.z",
+                "`z`",
+                "",
+            ),
+            (
+                "compensate: {capability: d, with: {q: '${{ item }}'}}",
+                "plan.unknown_reference",
+                "item",
+                "`item`",
+                "",
+            ),
+            (
+                "with: {q: '${{ run.state }}'}",
+                "plan.unknown_reference",
+                "run.state",
+                "known in `finally`",
+                "`when`",
+            ),
+        )
+    ),
+    (
+        "  x: {gate: {question: q}, compensate: {capability: c}}",
+        "plan.gate",
+        "compensate",
+        "no `compensate`",
+        "",
+    ),
+    *(
+        (f"  x: {{agent: a, capability: c}}\n{rest}", code, place, message, hint)
+        for rest, code, place, message, hint in (
+            ("finally: {}", "plan.missing", "{}", "a task is missing", "leave `finally` out"),
+            (
+                "finally: {x: {agent: a, capability: c}}",
+                "plan.name",
+                "x: {agent: a, capability: c}}",
+                "a task already",
+                "another",
+            ),
+            (
+                "finally: {y: {agent: a, capability: c, needs: [x]}}",
+                "plan.unknown_task",
+                "x]",
+                "is work",
+                "leave it out",
+            ),
+            (
+                "finally: {y: {agent: a, capability: c, needs: [z]}}",
+                "plan.unknown_task",
+                "z]",
+                "no task `z`",
+                "",
+            ),
+            (
+                "finally: {y: {capability: c, gate: {question: q}}}",
+                "plan.unknown_key",
+                "gate",
+                "no `gate`",
+                "",
+            ),
+            (
+                "finally: {y: {agent: a, capability: c, budget: {tokens: 1}}}",
+                "plan.unknown_key",
+                "budget",
+                "no `budget`",
+                "",
+            ),
+            (
+                "limits: {concurrency_by_label: {effect: 1}}",
+                "plan.name",
+                "effect",
+                "cannot be a name",
+                "label=value",
+            ),
+            (
+                "limits: {concurrency_by_label: {effect=write: 1}}",
+                "plan.unknown_label",
+                "effect=write",
+                "no task has",
+                "give",
+            ),
+            ("limits: {concurrency_by_label: {effect=write: 0}}", "plan.value", "0}", "must be 1", ""),
+        )
+    ),
+    (
+        "  x: {agent: a, capability: c}\nfinally: {y: {capability: c, needs: [z]}, z: {capability: c, needs: [y]}}",
+        "plan.cycle",
+        "y: {",
+        "y → z → y",
+        "take away",
+    ),
     ("  x: {agent: a, capability: c}\nschedule: '* * * * *'", "plan.not_yet", "schedule", "`schedule`", ""),
     (
         "  x: {agent: a, capability: c}\noutputs: {o: '${{ tasks.x.outputs }}'}",
@@ -337,6 +483,149 @@ MISTAKES: list[tuple[str, str, str, str, str]] = [
     ("  x: {agent: a, capability: c, with: {n: 9223372036854775808}}", "yaml.number", "9223", "64 bits", ""),
     ("  x: {agent: a, capability: c, with: ${{ item }}}", "yaml.syntax", "}", "", "quotes"),
     ("  x: {agent: a, capability: c}\n\ty: 1", "yaml.syntax", "\t", "", "tabs"),
+    *(
+        (f"  x: {{agent: a, capability: c}}\n{rest}", code, place, message, hint)
+        for rest, code, place, message, hint in (
+            ("limits: {budget: {usd: 1.2345678}}", "plan.value", "1.23", "cannot be", "six digits"),
+            ("limits: {budget: {usd: true}}", "plan.type", "true", "a boolean, not USD", "1.50"),
+            (
+                "limits: {budget: {usd: 1, usd_micro: 5}}",
+                "plan.duplicate",
+                "usd: 1",
+                "usd and usd_micro",
+                "keep one",
+            ),
+            ("models: {w: {model: m}}", "plan.missing", "{model", "models.w.base_url is missing", "http://"),
+            (
+                "models: {w.x: {base_url: 'http://h/v1', model: m}}",
+                "plan.name",
+                "w.x",
+                "cannot be a name",
+                "letters",
+            ),
+            (
+                "models: {w: {base_url: 'ftp://h/v1', model: m}}",
+                "plan.value",
+                "'ftp",
+                "cannot be",
+                "https://",
+            ),
+            (
+                "models: {w: {base_url: 'http://h/v1', model: m, api_key: sk-12345}}",
+                "plan.secret",
+                "sk-",
+                "never",
+                "aip secret set",
+            ),
+            (
+                "models: {w: {base_url: 'http://u:sk-12345@h/v1', model: m}}",
+                "plan.secret",
+                "'http",
+                "never",
+                "secret:NAME",
+            ),
+            (
+                "models: {w: {base_url: 'http://h/v1', model: m, prices: {input: 1}}}",
+                "plan.missing",
+                "{input",
+                "prices.output",
+                "per million",
+            ),
+            (
+                "models: {w: {base_url: 'http://h/v1', model: m, timeout: 2h}}",
+                "plan.duration",
+                "2h",
+                "at most 3600s",
+                "",
+            ),
+            (
+                "models: {w: {base_url: 'http://h/v1', model: m, concurrency: 0}}",
+                "plan.value",
+                "0}",
+                "1 to 1000",
+                "",
+            ),
+            (
+                "models: {w: {base_url: 'http://h/v1', model: m, isolation: cell}}",
+                "plan.unknown_key",
+                "isolation",
+                "no `isolation`",
+                "",
+            ),
+            (
+                "tools: {git: {allow: [log]}}",
+                "plan.missing",
+                "{allow",
+                "one of command and url",
+                "mcp_server",
+            ),
+            (
+                "tools: {git: {command: [git], url: 'http://h', allow: [log]}}",
+                "plan.value",
+                "{command",
+                "one of command and url",
+                "",
+            ),
+            (
+                "tools: {git: {command: [git]}}",
+                "plan.missing",
+                "{command",
+                "tools.git.allow is missing",
+                "['*']",
+            ),
+            (
+                "tools: {git: {command: git serve, allow: [log]}}",
+                "plan.type",
+                "git serve",
+                "not a list of words",
+                "[git, serve]",
+            ),
+            ("tools: {git: {command: [], allow: [log]}}", "plan.value", "[]", "1 to 256 words", ""),
+            ("tools: {git: {command: [git], allow: []}}", "plan.value", "[]", "1 to 256 tools", "['*']"),
+            (
+                "tools: {git: {command: [git], allow: ['*', log]}}",
+                "plan.value",
+                "'*'",
+                "beside names",
+                "keep",
+            ),
+            (
+                "tools: {git: {command: [git], allow: ['log me']}}",
+                "plan.value",
+                "'log me'",
+                "cannot name",
+                "server",
+            ),
+            (
+                "tools: {git: {command: [git], allow: [log], headers: {A: b}}}",
+                "plan.value",
+                "headers",
+                "for a url only",
+                "",
+            ),
+            (
+                "tools: {web: {url: 'http://h', allow: [get], cwd: /tmp}}",
+                "plan.value",
+                "cwd",
+                "for a command only",
+                "",
+            ),
+            (
+                "tools: {web: {url: 'http://h', allow: [get], headers: {Authorization: Bearer sk-12345}}}",
+                "plan.secret",
+                "Bearer",
+                "never",
+                "aip secret set",
+            ),
+            (
+                "tools: {git: {command: [git], allow: [log], env: {A B: c}}}",
+                "plan.name",
+                "A B",
+                "cannot be a name",
+                "",
+            ),
+        )
+    ),
     ("  x: {agent: a, capability: c}\n---\na: 1", "yaml.documents", "---", "second document", ""),
 ]
 

@@ -20,6 +20,10 @@ BEYOND_A_SCHEMA = (
     "plan.unknown_reference",
     "plan.voters",
     "plan.default",
+    "plan.duplicate",
+    "plan.secret",
+    "plan.unknown_label",
+    "plan.cycle",
     "expression",
     "yaml",
 )
@@ -58,6 +62,11 @@ def test_what_the_schema_can_see_it_refuses_too(row: tuple[str, str, str, str, s
         "('",
         "cannot be a name",
         "yes",
+        "1.2345678",
+        "a task already",
+        "is work",
+        "for_each: [1], max_parallel: 3",
+        "at most 3600s",
     )
     if not any(words in row[3] + row[0] for words in unseen):
         assert not VALIDATOR.is_valid(

@@ -10,12 +10,25 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from run_kit import PERMANENT, TRANSIENT, World, plan, task
+from run_kit import PERMANENT, QUICK, TRANSIENT, World, closing, plan, task, undo
 
 from aip.orchestration import run_commands as cmd
 from aip.orchestration import run_events as ev
 from aip.orchestration import run_inputs as inp
-from aip.orchestration.plan import Backoff, Gate, OnExceeded, Plan, Retry, TaskSpec, Vote, When
+from aip.orchestration.plan import (
+    Backoff,
+    Gate,
+    OnExceeded,
+    Plan,
+    Priority,
+    Retry,
+    Role,
+    TaskSpec,
+    Tolerance,
+    Vote,
+    When,
+)
+from aip.orchestration.run_implied import UNDO_SUFFIX, undo_spec
 from aip.orchestration.run_state import Run
 from aip.orchestration.template import Template
 from aip.runtime import codec
@@ -34,19 +47,26 @@ def specs(draw: st.DrawFn, number: int) -> TaskSpec:
         "timeout_s": draw(st.sampled_from([None, None, 3.0])),
         "deadline_s": draw(st.sampled_from([None, None, 8.0])),
         "budget": draw(st.sampled_from([{}, {}, {"tokens": 20}, {"tokens": 60}])),
+        "priority": draw(st.sampled_from(list(Priority))),
+        "labels": draw(st.sampled_from([{}, {}, {"kind": "x"}, {"kind": "x", "host": "y"}])),
+        "heartbeat_s": draw(st.sampled_from([None, None, 4.0])),
+        "compensate": draw(st.sampled_from([None, None, undo(), undo(retry=QUICK, timeout_s=5.0)])),
     }
     match draw(st.sampled_from(["plain", "plain", "plain", "map", "vote", "voted map", "gate", "if"])):
         case "map":
             fields["for_each"] = Template(list(range(draw(st.integers(0, 5)))))
+            fields["max_parallel"] = draw(st.sampled_from([None, 1, 2]))
+            fields["allow_failures"] = draw(st.sampled_from([None, Tolerance(1), Tolerance(percent=40.0)]))
         case "vote":
             fields["vote"] = Vote(("worker",) * 3, quorum=2)
         case "voted map":
             fields["for_each"] = Template(list(range(draw(st.integers(0, 4)))))
             fields["vote"] = Vote(("worker",) * draw(st.integers(1, 3)), quorum=1)
+            fields["allow_failures"] = draw(st.sampled_from([None, Tolerance(2)]))
         case "gate":
             expires_s = draw(st.sampled_from([None, 5.0]))
             fields["gate"] = Gate(Template("go?"), (), expires_s, draw(st.sampled_from(["approve", "deny"])))
-            fields["budget"] = {}
+            fields |= {"budget": {}, "compensate": None}
         case "if":
             fields["condition"] = Template(
                 draw(st.sampled_from(["${{ true }}", "${{ false }}", "${{ inputs.none }}"]))
@@ -65,6 +85,8 @@ def plans(draw: st.DrawFn) -> Plan:
         budget={"tokens": LIMIT},
         deadline_s=draw(st.sampled_from([None, None, 30.0])),
         on_exceeded=draw(st.sampled_from(list(OnExceeded))),
+        concurrency_by_label={"kind=x": draw(st.integers(1, 2)), "host=y": 1},
+        closing=draw(st.sampled_from([(), (closing("tidy"), closing("tell", "tidy", timeout_s=5.0))])),
         outputs={"last": f"${{{{ tasks.t{len(tasks) - 1}.output }}}}"},
     )
 
@@ -74,6 +96,10 @@ class Watch:
 
     def __init__(self, a_plan: Plan) -> None:
         self.plan = a_plan
+        self.specs = {**a_plan.tasks, **a_plan.closing}
+        for one in a_plan.tasks.values():
+            if one.compensate is not None:
+                self.specs[one.name + UNDO_SUFFIX] = undo_spec(one, ())
 
     def check(self, world: World) -> None:
         self._check_state(world.machine.run)
@@ -83,6 +109,9 @@ class Watch:
         ended: set[tuple[str, int, int]] = set()
         tallied: dict[tuple[str, int, int], bool] = {}
         flying: dict[int, tuple[str, int, int]] = {}
+        succeeded: list[str] = []
+        undoing: list[str] | None = None  # In the order that was announced.
+        undone: list[str] = []  # In the order in which they were begun.
         for record in world.journal:
             event = ev.decode(record)
             match event:
@@ -94,6 +123,18 @@ class Watch:
                     assert not flying or lease > max(flying), "leases grow"
                     flying[lease] = key
                     assert len(flying) <= self.plan.limits.concurrency
+                    self._check_parallel([one for one, _, _ in flying.values()])
+                    if self.specs[name].role is Role.UNDO:
+                        assert undoing is not None, "undone before the work was over"
+                        undone += [name] if name not in undone else []
+                        assert undone == undoing[: len(undone)], (
+                            "undone in another order than that of success, reversed"
+                        )
+                        assert len(flying) == 1, "one thing is undone at a time"
+                        continue
+                    assert self.specs[name].role is Role.CLOSE or undoing is None, (
+                        "work began after undoing had"
+                    )
                     self._check_released(name, generation, ends)
                 case ev.AttemptSucceeded(lease=lease):
                     ended.add(flying[lease])
@@ -105,7 +146,7 @@ class Watch:
                 case ev.UnitFailed(task=name, unit=unit):
                     ended.add((name, generation[name], unit))
                 case ev.VoteTallied(task=name, item=item, tally=tally):
-                    rule = self.plan.tasks[name].vote
+                    rule = self.specs[name].vote
                     assert rule is not None
                     voters = [
                         (name, generation[name], item * len(rule.voters) + n) for n in range(len(rule.voters))
@@ -115,30 +156,57 @@ class Watch:
                     assert (name, generation[name], item) not in tallied, "counted twice"
                     tallied[name, generation[name], item] = tally.decision is not None
                 case ev.TaskEnded(task=name, state=state):
-                    if self.plan.tasks[name].vote is not None and state is TaskState.SUCCEEDED:
+                    if state is TaskState.SUCCEEDED and self.specs[name].role is Role.WORK:
+                        succeeded.append(name)
+                    if self.specs[name].vote is not None and state is TaskState.SUCCEEDED:
                         self._check_decided(
                             name, [tallied.get((name, generation[name], n)) for n in range(5)]
                         )
                     self._end(ends, name, generation, state)
                 case ev.TaskSkipped(task=name):
                     self._end(ends, name, generation, TaskState.SKIPPED)
+                case ev.CompensationBegan(tasks=names, state=state):
+                    assert not flying, "undone while work was in flight"
+                    assert state in ("failed", "cancelled")
+                    assert all((one, generation[one]) in ends for one in self.plan.tasks), "work left open"
+                    undoable = [one for one in reversed(succeeded) if self.specs[one].compensate is not None]
+                    assert names == undoable, "what had succeeded is undone, the last one first"
+                    undoing = [one + UNDO_SUFFIX for one in names]
+                case ev.ClosingBegan():
+                    undoing = undoing or []
+                    assert undone == undoing, "closed before all was undone"
                 case ev.RunRetried(task=name):
-                    for again in _downstream(self.plan, name):
+                    begun = [one.removesuffix(UNDO_SUFFIX) for one in undone]
+                    for again in _downstream(self.plan, name, *begun):
                         generation[again] += 1
+                    for again in set(self.specs) - set(self.plan.tasks):
+                        generation[again] += 1
+                    succeeded = [one for one in succeeded if (one, generation[one]) in ends]
+                    undoing, undone = None, []
                     flying = {lease: key for lease, key in flying.items() if generation[key[0]] == key[1]}
 
+    def _check_parallel(self, names: list[str]) -> None:
+        """Neither a task nor a label has more attempts in flight than it may."""
+        for name, count in Counter(names).items():
+            assert count <= (self.specs[name].max_parallel or count), f"{name} has {count} at the same time"
+        labels = Counter(f"{key}={text}" for name in names for key, text in self.specs[name].labels.items())
+        for label, most in self.plan.limits.concurrency_by_label.items():
+            assert labels[label] <= most, f"{labels[label]} attempts are labelled {label}"
+
     def _check_decided(self, name: str, decided: list[bool | None]) -> None:
-        """A vote has succeeded: every item has a decision."""
-        spec = self.plan.tasks[name]
+        """A vote has succeeded: every item is counted, and has a decision but for those that may do without."""
+        spec = self.specs[name]
         items = 1 if spec.for_each is None else len(spec.for_each.source)
-        assert decided == [True] * items + [None] * (5 - items)
+        assert None not in decided[:items]
+        assert decided[items:] == [None] * (5 - items)
+        assert decided.count(False) <= (spec.allow_failures.of(items) if spec.allow_failures else 0)
 
     def _end(self, ends: dict[Any, TaskState], name: str, generation: Counter[str], state: TaskState) -> None:
         assert (name, generation[name]) not in ends, "one terminal state for a generation"
         ends[name, generation[name]] = state
 
     def _check_released(self, name: str, generation: Counter[str], ends: dict[Any, TaskState]) -> None:
-        spec = self.plan.tasks[name]
+        spec = self.specs[name]
         states = [ends.get((need, generation[need])) for need in spec.needs]
         assert None not in states, "released before its dependencies ended"
         bad = [state for state in states if state in (TaskState.FAILED, TaskState.CANCELLED)]
@@ -157,6 +225,8 @@ class Watch:
         assert run.open_count == sum(not one.state.terminal for one in run.order)
         assert run.waiting_count == sum(one.state is TaskState.WAITING for one in run.order)
         assert run.delayed_count == sum(len(one.units.delays) for one in run.order if one.units)
+        loads = Counter(label for attempt in run.in_flight.values() for label in attempt.task.limited_by)
+        assert run.label_loads == {label: loads[label] for label in run.label_loads}
         for one in run.order:
             flying = sum(attempt.task is one for attempt in run.in_flight.values())
             assert flying == (one.units.running if one.units else 0)
@@ -164,8 +234,8 @@ class Watch:
             assert one.open_needs == sum(not need.state.terminal for need in one.needs)
 
 
-def _downstream(a_plan: Plan, name: str) -> set[str]:
-    found = {name}
+def _downstream(a_plan: Plan, *names: str) -> set[str]:
+    found = set(names)
     for one in a_plan.tasks.values():  # In the plans of this file a task comes after all that it needs.
         if found & set(one.needs):
             found.add(one.name)
@@ -179,12 +249,13 @@ def _answer(world: World, rng: random.Random) -> None:
         one = rng.choice(world.dispatched)
     spent = {"tokens": rng.randint(0, 10)} if one.budget else {}
     spent = {unit: min(amount, max(one.budget.get(unit, 0), 0)) for unit, amount in spent.items()}
-    if world.plan.tasks[one.task].for_each is not None and spent:
+    spec = world.machine.run.tasks[one.task].spec if one.task in world.machine.run.tasks else None
+    if spec is not None and spec.for_each is not None and spent:
         spent = {}  # Items share one reservation; what they may spend of it is the purse's business.
     draw = rng.random()
     report: inp.Input
     if draw < 0.65:
-        value = {"vote": rng.choice(["a", "b", True])} if world.plan.tasks[one.task].vote else draw
+        value = {"vote": rng.choice(["a", "b", True])} if spec is not None and spec.vote else draw
         report = inp.Succeeded(one.attempt, one.lease, codec.encode(value), spent)
     else:
         report = inp.Failed(one.attempt, one.lease, TRANSIENT if draw < 0.9 else PERMANENT, spent)
@@ -274,7 +345,9 @@ def test_a_retry_from_any_task_of_an_ended_run_ends_again(a_plan: Plan, seed: in
     world = World(a_plan)
     drive(world, rng, crashes=True)
     name = rng.choice(list(a_plan.tasks))
-    kept = {one: world.machine.output(one) for one in set(a_plan.tasks) - _downstream(a_plan, name)}
+    again = {one.name for one in world.machine.run.again_from(name)}
+    assert again >= _downstream(a_plan, name)
+    kept = {one: world.machine.output(one) for one in set(a_plan.tasks) - again}
     world.tell(inp.RetryFrom(name, "ada"))
     drive(world, rng, crashes=True)
     assert {one: world.machine.output(one) for one in kept} == kept

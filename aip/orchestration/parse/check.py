@@ -1,6 +1,7 @@
 """A plan against what its agents say they can do: capabilities, arguments, and what is read out of their answers.
 
-A manifest is what an agent's code declares, as plain data: {"capabilities": {name: {"input": schema, "output": schema}}}.
+A manifest is what an agent's code declares, as plain data: {"capabilities": {name: {"input": schema, "output": schema}}},
+and where its class says so "config": schema and "open_ended": true (it takes capabilities that it has not declared).
 What cannot be known before the run is not judged: an expression fits every type, an agent without manifest is skipped, and so
 is a task that leaves its agent to the registry.
 """
@@ -8,12 +9,15 @@ is a task that leaves its agent to the registry.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ..plan import Plan, Position, TaskSpec
+from ..plan import AgentSpec, Compensation, Plan, Position, TaskSpec
 from ..suggestion import nearest
 from ..template import Template
 from .problem import PROBLEMS_MAX, Problem, quoted
+from .tool_section import ANY_TOOL
+from .tool_section import USE as TOOL_SERVER
 from .values import UNKNOWN, find, resolved, violations
 
 Manifest = Mapping[str, Any]
@@ -39,6 +43,20 @@ def check(plan: Plan, manifests: Mapping[str, Manifest]) -> list[Problem]:
     return problems
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a task, or its compensation, asks of an agent."""
+
+    name: str
+    capability: str
+    arguments: Template
+    position: Position
+
+    @classmethod
+    def of(cls, task: TaskSpec) -> _Call:
+        return cls(task.name, task.capability or "", task.arguments, task.position)
+
+
 class _Check:
     def __init__(self, plan: Plan, manifests: Mapping[str, Manifest]) -> None:
         self._plan = plan
@@ -46,8 +64,12 @@ class _Check:
         self._outputs: dict[str, Any] = {}  # By task: the schema of one output, True where nothing is known.
 
     def problems(self) -> Iterator[Problem]:
-        for task in self._plan.tasks.values():
+        for agent in self._plan.agents.values():
+            yield from self._config(agent)
+        for task in (*self._plan.tasks.values(), *self._plan.closing.values()):
             yield from self._task(task)
+            if task.compensate is not None:
+                yield from self._compensation(task, task.compensate)
         for name, template in self._plan.outputs.items():
             yield from self._references(template, f"outputs.{name}", Position(self._file, 1, 1), None)
 
@@ -55,11 +77,19 @@ class _Check:
     def _file(self) -> str:
         return next((task.position.file for task in self._plan.tasks.values()), "")
 
+    def _config(self, agent: AgentSpec) -> Iterator[Problem]:
+        """What an agent is configured with, where its class says what it asks for. Secrets are told by name only."""
+        schema = self._manifests.get(agent.name, {}).get("config", True)
+        for path, message in violations(dict(agent.config), schema):
+            where = ".".join(map(str, ("config", *path)))
+            hint = nearest(str(path[-1]), _properties(schema)) if message == "is not known" and path else ""
+            yield _problem("check.config", agent.position, f"agents.{agent.name}.{where} {message}", hint)
+
     def _task(self, task: TaskSpec) -> Iterator[Problem]:
         for agent in dict.fromkeys(task.vote.voters if task.vote else (task.agent,) if task.agent else ()):
             manifest = self._manifests.get(agent)
             if manifest is not None and task.capability is not None:
-                yield from self._call(task, agent, manifest["capabilities"])
+                yield from self._call(_Call.of(task), agent, manifest["capabilities"])
         yield from self._list(task)
         templates = {
             "if": task.condition,
@@ -76,9 +106,18 @@ class _Check:
                     template, where, task.position, task if key != "for_each" else None
                 )
 
-    def _call(self, task: TaskSpec, agent: str, capabilities: Mapping[str, Any]) -> Iterator[Problem]:
-        assert task.capability is not None
+    def _compensation(self, task: TaskSpec, how: Compensation) -> Iterator[Problem]:
+        manifest = self._manifests.get(how.agent or "")
+        call = _Call(f"{task.name}.compensate", how.capability, how.arguments, how.position)
+        if how.agent is not None and manifest is not None:
+            yield from self._call(call, how.agent, manifest["capabilities"])
+        yield from self._references(how.arguments, f"{call.name}.with", how.position, None)
+
+    def _call(self, task: _Call, agent: str, capabilities: Mapping[str, Any]) -> Iterator[Problem]:
         if task.capability not in capabilities:
+            if self._manifests[agent].get("open_ended"):
+                yield from self._allowed(task, self._plan.agents[agent])
+                return
             hint = (
                 nearest(task.capability, capabilities)
                 or f"it has {', '.join(list(capabilities)[:10]) or 'none'}"
@@ -95,6 +134,14 @@ class _Check:
                 hint = f"it takes {', '.join(known) or 'no arguments'}"
             message = f"{task.name}: argument {quoted(where)} of {task.capability} {message}"
             yield _problem("check.argument", task.position, message, hint)
+
+    def _allowed(self, task: _Call, agent: AgentSpec) -> Iterator[Problem]:
+        """An outside server says only when it runs what it can do; the plan says what it may be asked."""
+        allow = agent.config.get("allow") if agent.use == TOOL_SERVER else None
+        if allow is not None and ANY_TOOL not in allow and task.capability not in allow:
+            message = f"{quoted(task.capability)} is not among the tools that {agent.name} allows"
+            hint = nearest(task.capability, allow) or f"add it to {agent.name}.allow"
+            yield _problem("check.capability", task.position, message, hint)
 
     def _list(self, task: TaskSpec) -> Iterator[Problem]:
         if task.for_each is None or not task.for_each.is_whole:
@@ -136,7 +183,7 @@ class _Check:
 
     def _seen(self, name: str, field: str) -> Any:
         """The schema of `tasks.NAME.FIELD`, as a document of its own."""
-        task = self._plan.tasks.get(name)
+        task = self._plan.tasks.get(name) or self._plan.closing.get(name)
         if task is None or field not in ("output", "outputs"):
             return True
         if task.name not in self._outputs:
@@ -149,6 +196,8 @@ class _Check:
     def _output(self, task: TaskSpec) -> Any:
         if task.vote is not None:
             return VOTE_OUTPUT
+        if task.output is not None and task.output.schema is not None:
+            return task.output.schema
         if task.gate or task.agent is None or task.agent not in self._manifests:
             return True
         capability = self._manifests[task.agent]["capabilities"].get(task.capability)

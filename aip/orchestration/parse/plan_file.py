@@ -12,20 +12,33 @@ It does not know the agents' capabilities: `check` does, once their manifests ar
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from ...settings import DEFAULT_LIMITS, Limits
+from ..expression import LATE_RUN_FIELDS
 from ..graph import cycle
-from ..plan import AgentSpec, InputSpec, Plan, PlanLimits, TaskSpec
+from ..plan import AgentSpec, InputSpec, Plan, PlanLimits, Role, TaskSpec
 from ..suggestion import nearest
 from . import sections
 from .document import Node, read
+from .input_section import input_spec
+from .model_section import USE as MODEL_USE
+from .model_section import model, refuse_unpriced
 from .problem import invalid, quoted
 from .reader import Reader, Use
-from .vocabulary import AGENT_FORM, API_VERSION, NAME_FORM, PLAN_NAME_FORM, RESERVED_NAMES
+from .task_section import TaskDraft, task
+from .tool_section import tool_server
+from .vocabulary import AGENT_FORM, API_VERSION, NAME_FORM, PART_FORM, PLAN_NAME_FORM, RESERVED_NAMES
 
+PART_HINT = "use lower case letters, digits and - _, beginning with a letter, at most 55"
 CYCLE_NAMES_MAX = 12  # A longer cycle is told by its first names.
+
+_PARTS: dict[str, Callable[[Reader, str, Node, tuple[int, int]], AgentSpec]] = {
+    "models": model,
+    "tools": tool_server,
+}
+"""Sections whose entries are agents of ours, named SECTION.NAME."""
 
 
 def parse(text: bytes, file: str, limits: Limits = DEFAULT_LIMITS) -> Plan:
@@ -46,10 +59,18 @@ def _plan(reader: Reader, root: Node, digest: str) -> Plan:
     base = sections.defaults(reader, found["defaults"]) if "defaults" in found else sections.Defaults()
     limits = sections.limits(reader, found["limits"]) if "limits" in found else PlanLimits()
     inputs = _inputs(reader, found["inputs"]) if "inputs" in found else {}
-    agents = _agents(reader, found["agents"]) if "agents" in found else {}
-    drafts = _drafts(reader, found["tasks"], base, agents) if "tasks" in found else {}
+    agents = _agents(reader, found)
+    drafts = _drafts(reader, found["tasks"], "tasks", base, agents) if "tasks" in found else {}
+    closing_drafts = _drafts(reader, found["finally"], "finally", base, agents) if "finally" in found else {}
     tasks = {name: _linked(reader, draft, drafts, inputs) for name, draft in drafts.items()}
+    closing = _closing(reader, closing_drafts, drafts, inputs)
     _refuse_cycle(reader, tasks)
+    _refuse_cycle(reader, closing)
+    _refuse_idle_limits(reader, found, limits, [*tasks.values(), *closing.values()])
+    budgets = {"limits.budget": limits.budget} | {
+        f"tasks.{one.name}.budget": one.budget for one in tasks.values()
+    }
+    refuse_unpriced(reader, (one for one in agents.values() if one.use == MODEL_USE), budgets)
     outputs = {}
     if "outputs" in found:
         what = "outputs"
@@ -58,7 +79,7 @@ def _plan(reader: Reader, root: Node, digest: str) -> Plan:
             outputs[key], uses = reader.template(node, f"outputs.{key}")
             for use in uses:
                 _refuse_unknown(reader, use, drafts, inputs, item_known=False)
-    return Plan(name, labels, inputs, limits, agents, tasks, outputs, digest)
+    return Plan(name, labels, inputs, limits, agents, tasks, outputs, digest, closing)
 
 
 def _header(reader: Reader, root: Node, found: Mapping[str, Node]) -> None:
@@ -92,38 +113,55 @@ def _metadata(reader: Reader, node: Node) -> tuple[str, dict[str, str]]:
 
 def _inputs(reader: Reader, node: Node) -> dict[str, InputSpec]:
     entries = reader.entries(node, "inputs", NAME_FORM, sections.NAME_HINT, RESERVED_NAMES)
-    return {name: sections.input_spec(reader, name, one, node.keys[name]) for name, one in entries.items()}
+    return {name: input_spec(reader, name, one, node.keys[name]) for name, one in entries.items()}
 
 
-def _agents(reader: Reader, node: Node) -> dict[str, AgentSpec]:
-    entries = reader.entries(node, "agents", AGENT_FORM, sections.AGENT_HINT)
-    return {name: sections.agent(reader, name, one, node.keys[name]) for name, one in entries.items()}
+def _agents(reader: Reader, found: Mapping[str, Node]) -> dict[str, AgentSpec]:
+    """Who can be asked: the plan's own agents, its models, its tools."""
+    agents: dict[str, AgentSpec] = {}
+    if "agents" in found:
+        node = found["agents"]
+        for name, one in reader.entries(node, "agents", AGENT_FORM, sections.AGENT_HINT).items():
+            section = name.partition(".")[0]
+            if section in _PARTS and "." in name:
+                message = f"{quoted(name)} cannot be a name under agents: it belongs to the section {section}"
+                reader.problem("plan.name", node.keys[name], message, "choose another name")
+            agents[name] = sections.agent(reader, name, one, node.keys[name])
+    for section, read_one in _PARTS.items():
+        if section in found:
+            node = found[section]
+            for name, one in reader.entries(node, section, PART_FORM, PART_HINT).items():
+                agents[f"{section}.{name}"] = read_one(reader, name, one, node.keys[name])
+    return agents
 
 
 def _drafts(
-    reader: Reader, node: Node, base: sections.Defaults, agents: Mapping[str, AgentSpec]
-) -> dict[str, sections.TaskDraft]:
-    entries = reader.entries(node, "tasks", NAME_FORM, sections.NAME_HINT, RESERVED_NAMES)
+    reader: Reader, node: Node, section: str, base: sections.Defaults, agents: Mapping[str, AgentSpec]
+) -> dict[str, TaskDraft]:
+    entries = reader.entries(node, section, NAME_FORM, sections.NAME_HINT, RESERVED_NAMES)
     most = reader.limits.plan_tasks_max
     if len(entries) > most:
         reader.problem(
             "plan.tasks",
             node,
-            f"{len(entries)} tasks; the limit is {most}",
+            f"{len(entries)} {section}; the limit is {most}",
             "use for_each for tasks that differ only in their data",
         )
         return {}
     if not entries and isinstance(node.value, dict):
-        reader.missing(node, "a task", "a plan has at least one")
+        reader.missing(
+            node, "a task", "a plan has at least one" if section == "tasks" else "leave `finally` out"
+        )
+    role = Role.WORK if section == "tasks" else Role.CLOSE
     return {
-        name: sections.task(reader, name, one, node.keys[name], base, agents) for name, one in entries.items()
+        name: task(reader, name, one, node.keys[name], base, agents, role) for name, one in entries.items()
     }
 
 
 def _linked(
     reader: Reader,
-    draft: sections.TaskDraft,
-    drafts: Mapping[str, sections.TaskDraft],
+    draft: TaskDraft,
+    drafts: Mapping[str, TaskDraft],
     inputs: Mapping[str, InputSpec],
 ) -> TaskSpec:
     """The task with its edges: as written, then as implied, each once."""
@@ -138,15 +176,69 @@ def _linked(
             root, *rest = use.reference.path
             if _refuse_unknown(reader, use, drafts, inputs, known) and root == "tasks":
                 needs[rest[0]] = None
+    for use in draft.late_uses:
+        _refuse_unknown(reader, use, drafts, inputs, item_known=False, late=True)
     return replace(draft.spec, needs=tuple(needs))
+
+
+def _closing(
+    reader: Reader,
+    closing: Mapping[str, TaskDraft],
+    work: Mapping[str, TaskDraft],
+    inputs: Mapping[str, InputSpec],
+) -> dict[str, TaskSpec]:
+    """The tasks of `finally`: they wait for each other only, since all work has ended when they begin."""
+    linked = {}
+    both = {**work, **closing}
+    for name, draft in closing.items():
+        if name in work:
+            place = (draft.spec.position.line, draft.spec.position.column)
+            reader.problem(
+                "plan.name", place, f"{quoted(name)} is the name of a task already", "choose another name"
+            )
+        uses = [(use, False) for use in draft.uses]
+        uses += [(use, draft.spec.for_each is not None) for use in draft.item_uses]
+        needs: dict[str, None] = {}
+        for need, node in draft.needs:
+            if need in closing:
+                needs[need] = None
+            elif need in work:
+                message = f"{quoted(need)} is work, and all work has ended before `finally`"
+                reader.problem("plan.unknown_task", node, message, "leave it out of `needs`")
+            else:
+                _unknown_task(reader, (node.line, node.column), need, closing)
+        for use, item_known in uses:
+            root, *rest = use.reference.path
+            known = _refuse_unknown(reader, use, both, inputs, item_known, late=True)
+            if known and root == "tasks" and rest[0] in closing:
+                needs[rest[0]] = None
+        linked[name] = replace(draft.spec, needs=tuple(needs))
+    return linked
+
+
+def _refuse_idle_limits(
+    reader: Reader, found: Mapping[str, Node], limits: PlanLimits, tasks: Iterable[TaskSpec]
+) -> None:
+    """A limit of a label that no task has limits nothing: most likely one of the two is misspelt."""
+    if not limits.concurrency_by_label:
+        return
+    labels = {f"{key}={value}" for task in tasks for key, value in task.labels.items()}
+    section = found["limits"].value["concurrency_by_label"]
+    for label in limits.concurrency_by_label:
+        if label not in labels:
+            hint = nearest(label, labels) or "give a task this label"
+            reader.problem(
+                "plan.unknown_label", section.keys[label], f"no task has the label {quoted(label)}", hint
+            )
 
 
 def _refuse_unknown(
     reader: Reader,
     use: Use,
-    drafts: Mapping[str, sections.TaskDraft],
+    drafts: Mapping[str, TaskDraft],
     inputs: Mapping[str, InputSpec],
     item_known: bool,
+    late: bool = False,
 ) -> bool:
     """Whether what is referred to exists at that place; if not, the problem is noted."""
     root, *rest = use.reference.path
@@ -154,6 +246,12 @@ def _refuse_unknown(
     if root in ("item", "index") and not item_known:
         message = f"{quoted(root)} is known in `with` and `idempotency_key` of a task with for_each, not here"
         reader.problem("plan.unknown_reference", place, message, "add for_each, or refer to the list itself")
+        return False
+    if root == "run" and rest and rest[0] in LATE_RUN_FIELDS and not late:
+        message = (
+            f"run.{rest[0]} is known in `finally` and in `compensate.with`, when all work has ended, not here"
+        )
+        reader.problem("plan.unknown_reference", place, message, "use `when`, or move the task to `finally`")
         return False
     if root == "inputs" and rest and rest[0] not in inputs:
         hint = nearest(rest[0], inputs) or "add it under `inputs`"
@@ -169,9 +267,7 @@ def _refuse_unknown(
     return True
 
 
-def _unknown_task(
-    reader: Reader, place: tuple[int, int], name: str, drafts: Mapping[str, sections.TaskDraft]
-) -> None:
+def _unknown_task(reader: Reader, place: tuple[int, int], name: str, drafts: Mapping[str, TaskDraft]) -> None:
     reader.problem("plan.unknown_task", place, f"there is no task {quoted(name)}", nearest(name, drafts))
 
 

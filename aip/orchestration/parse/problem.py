@@ -61,7 +61,9 @@ def quoted(text: object) -> str:
 
 def _shown(problem: Problem, lines: list[str]) -> str:
     shown = [f"{problem.file}:{problem.line}:{problem.column}: {problem.message}  [{problem.code}]"]
-    if 0 < problem.line <= len(lines):
+    if (
+        0 < problem.line <= len(lines) and problem.code != "plan.secret"
+    ):  # The line holds what must not be shown.
         line = lines[problem.line - 1].rstrip("\r")
         column = min(problem.column - 1, len(line))
         start = max(0, column - EXCERPT_CHARS_MAX // 2) if len(line) > EXCERPT_CHARS_MAX else 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...settings import Limits
+from ..budget import AMOUNT_MAX
 from ..expression import Expression, Reference
 from ..expression_error import ExpressionInvalid
 from ..plan import Position
@@ -16,7 +17,15 @@ from ..template import Template, split
 from . import units
 from .document import Node
 from .problem import PROBLEMS_MAX, Problem, invalid, quoted
-from .vocabulary import API_VERSION, KNOWN, NOT_YET, TEXT_CHARS_MAX
+from .vocabulary import (
+    API_VERSION,
+    KNOWN,
+    NOT_YET,
+    REFERENCE_FORM,
+    TEXT_CHARS_MAX,
+    UNIT_FORM,
+    USD_MAX,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +129,7 @@ class Reader:
             self.problem("plan.value", node, f"{what} cannot be {quoted(value)}", hint)
         return None
 
-    def duration_s(self, node: Node, what: str) -> float | None:
+    def duration_s(self, node: Node, what: str, high_s: float = units.DURATION_MAX_S) -> float | None:
         hint = "write it as 250ms, 30s, 5m, 1h30m or 7d"
         if isinstance(node.value, int | float) and not isinstance(node.value, bool):
             self.problem(
@@ -131,11 +140,11 @@ class Reader:
         if value is None:
             return None
         seconds = units.duration_s(value)
-        if seconds is None or not 0 < seconds <= units.DURATION_MAX_S:
+        if seconds is None or not 0 < seconds <= high_s:
             wrong = (
                 f"{what} is no duration: {quoted(value)}"
                 if seconds is None
-                else f"{what} must be more than 0 and at most a year"
+                else f"{what} must be more than 0 and at most {'a year' if high_s == units.DURATION_MAX_S else f'{high_s:g}s'}"
             )
             self.problem("plan.duration", node, wrong, hint)
             return None
@@ -169,10 +178,65 @@ class Reader:
                 )
         return dict(node.value)
 
-    def amounts(self, node: Node, what: str, form: str, high: int) -> dict[str, int]:
-        found = self.entries(node, what, form, "a unit is lower case, such as tokens or usd_micro")
-        read = {unit: self.integer(value, f"{what}.{unit}", 0, high) for unit, value in found.items()}
+    def amounts(self, node: Node, what: str) -> dict[str, int]:
+        """Whole amounts by unit. `usd: 1.50` is another way to write `usd_micro: 1500000`."""
+        found = self.entries(node, what, UNIT_FORM, "a unit is lower case, such as tokens or usd_micro")
+        if "usd" in found and "usd_micro" in found:
+            self.problem(
+                "plan.duplicate", node.keys["usd"], f"{what} has usd and usd_micro", "keep one of them"
+            )
+        read: dict[str, int | None] = {}
+        for unit, value in found.items():
+            if unit == "usd":
+                read["usd_micro"] = self.usd_micro(value, f"{what}.usd", USD_MAX)
+            else:
+                read[unit] = self.integer(value, f"{what}.{unit}", 0, AMOUNT_MAX)
         return {unit: amount for unit, amount in read.items() if amount is not None}
+
+    def usd_micro(self, node: Node, what: str, high_usd: int) -> int | None:
+        """USD, as a number or a text of digits, in whole micro-dollars."""
+        if isinstance(node.value, bool) or not isinstance(node.value, int | float | str):
+            self.problem(
+                "plan.type", node, f"{what} is {node.kind}, not USD", "write it as 2, 1.50 or '0.15'"
+            )
+            return None
+        amount = units.usd_micro(str(node.value))
+        if amount is None or amount > high_usd * 1_000_000:
+            self.problem(
+                "plan.value",
+                node,
+                f"{what} cannot be {quoted(node.value)}",
+                f"USD from 0 to {high_usd}, with at most six digits after the point",
+            )
+            return None
+        return amount
+
+    def secret(self, node: Node, what: str) -> str | None:
+        """A reference to a secret. A secret itself is refused and repeated nowhere."""
+        if isinstance(node.value, str) and re.fullmatch(REFERENCE_FORM.rstrip("$").lstrip("^"), node.value):
+            return node.value
+        self.problem(
+            "plan.secret",
+            node,
+            f"{what} must be a reference to a secret, never the secret itself",
+            "keep it with `aip secret set NAME`, and write secret:NAME",
+        )
+        return None
+
+    def constant(self, node: Node, what: str) -> Any:
+        """A value that no run changes: without expressions."""
+        uses: list[Use] = []
+        before = len(self.problems)
+        template, _ = self.template(node, what)
+        self._expressions(node, what, uses)
+        if len(self.problems) == before and not template.is_constant:
+            self.problem(
+                "plan.type",
+                node,
+                f"{what} is read before there is a run, so it cannot hold an expression",
+                "hand values of a run over in `with`",
+            )
+        return node.plain()
 
     def texts(self, node: Node, what: str, form: str = "", hint: str = "") -> list[tuple[str, Node]]:
         """A list of texts, each once."""

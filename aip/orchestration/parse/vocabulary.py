@@ -5,6 +5,8 @@ One table for three readers: the parser (unknown keys, suggestions), the JSON Sc
 
 from __future__ import annotations
 
+from ..budget import AMOUNT_MAX
+
 API_VERSION = "aip/v1"
 
 KNOWN: dict[str, dict[str, str]] = {
@@ -16,7 +18,10 @@ KNOWN: dict[str, dict[str, str]] = {
         "defaults": "What holds for every task that says nothing else.",
         "limits": "Hard stops for the whole run.",
         "agents": "Who does the work.",
+        "models": "Language models that agents may ask, as agents of their own: `models.NAME`.",
+        "tools": "Outside MCP servers, as agents of their own: `tools.NAME`.",
         "tasks": "The work. A task starts when all that it needs or refers to has ended.",
+        "finally": "Tasks that run last, after success, failure and cancellation; not after a kill.",
         "outputs": "What the run answers: values with ${{ … }} over inputs, run and tasks.",
     },
     "metadata": {
@@ -41,6 +46,7 @@ KNOWN: dict[str, dict[str, str]] = {
     "limits": {
         "deadline": "The run ends after this time, such as 2h.",
         "concurrency": "Attempts that may be at work at the same time.",
+        "concurrency_by_label": "The same for tasks with a label, such as {effect=external-write: 1}.",
         "budget": "Integer amounts by unit (tokens, usd_micro, tool_calls), reserved before each step.",
         "on_exceeded": "What happens when the budget is spent: pause, fail or finish_running.",
     },
@@ -52,6 +58,35 @@ KNOWN: dict[str, dict[str, str]] = {
         "resources": "What one agent reserves.",
         "restart": "What its supervisor does when it fails.",
         "runtime_env": "Ray's runtime environment for its cells.",
+        "config": "What its class asks for in `Config`: plain values, secrets as secret:NAME.",
+    },
+    "model": {
+        "base_url": "Where an OpenAI-compatible endpoint answers, such as http://127.0.0.1:8000/v1.",
+        "model": "The endpoint's name for the model.",
+        "api_key": "A reference, secret:NAME; never the key itself.",
+        "prices": "USD per million tokens; needed wherever money is limited.",
+        "max_output_tokens": "The longest answer that is asked for.",
+        "context_tokens": "What the model can read and write in one call.",
+        "timeout": "Of one call, to the end of its answer; 120s if left out, an hour at most.",
+        "idle_timeout": "Between two parts of a streamed answer; 30s if left out.",
+        "output_limit_field": "Where the endpoint takes the limit of an answer: max_tokens or max_completion_tokens.",
+        "structured_output": "json_schema, or validate for endpoints without response_format.",
+        "retries": "How often a call that failed in passing is made again.",
+        "concurrency": "Calls at the same time.",
+    },
+    "prices": {
+        "input": "USD per million tokens read.",
+        "output": "USD per million tokens written.",
+        "cached_input": "USD per million tokens read from the endpoint's cache; left out, as input.",
+    },
+    "tool": {
+        "command": "The program that serves tools over its standard streams, as a list of words.",
+        "url": "Where a server answers over HTTP, instead of a command.",
+        "env": "Variables of the program; a value may be secret:NAME. Nothing else of the platform's is inherited.",
+        "headers": "Headers of every request; a value may be secret:NAME.",
+        "allow": "The tools that may be called, by name; ['*'] for all.",
+        "timeout": "Of one call, 30s if left out.",
+        "cwd": "The folder that the program works in.",
     },
     "replicas": {"min": "Always there.", "max": "Never more."},
     "resources": {"cpu": "Cores, such as 0.1.", "memory": "Bytes, such as 64Mi."},
@@ -75,6 +110,24 @@ KNOWN: dict[str, dict[str, str]] = {
         "gate": "A question to a person instead of work.",
         "assign": "Who does it: {mode: direct}, or all of {mode: vote, voters: …}; with for_each they vote on each item.",
         "budget": "What this task may spend of the run's budget.",
+        "priority": "low, normal or high: which of two ready tasks starts first.",
+        "max_parallel": "With for_each: attempts of this task at the same time.",
+        "allow_failures": "With for_each: how many items may fail, as a number or a part such as 20%; they are null in outputs.",
+        "labels": "Text by text, on its messages: policy and limits.concurrency_by_label see them.",
+        "heartbeat": "An attempt that reports no progress for so long is lost, and made again.",
+        "output": "What a result must be, and how long it is kept.",
+        "compensate": "What undoes the task, should the run fail or be cancelled after it has succeeded.",
+    },
+    "output": {
+        "schema": "A result that breaks this JSON Schema fails its attempt.",
+        "ttl": "How long a large result is kept once no task that is still to run needs it, such as 7d.",
+    },
+    "compensate": {
+        "agent": "Who undoes it; left out, the task's own agent.",
+        "capability": "What is asked of it. It may be asked twice: it must be repeatable.",
+        "with": "The arguments, when all work has ended: any task, run.state and run.error can be referred to.",
+        "retry": "As under defaults.",
+        "timeout": "Of one attempt; left out, as under defaults, or 5m.",
     },
     "gate": {
         "question": "What the person is asked.",
@@ -112,16 +165,27 @@ KNOWN: dict[str, dict[str, str]] = {
     },
 }
 
+KNOWN["closing_task"] = {
+    key: meaning for key, meaning in KNOWN["task"].items() if key not in ("gate", "budget", "compensate")
+}
+KNOWN["schema"] = {
+    **{key: meaning for key, meaning in KNOWN["input"].items() if key not in ("default", "format")},
+    "required": "The names that an object must have.",
+    "title": "For people.",
+    "const": "The only value that is allowed.",
+    "prefixItems": "What the first items must be, one by one.",
+    "allOf": "It must be all of these.",
+    "anyOf": "It must be at least one of these.",
+    "oneOf": "It must be one of these.",
+    "$ref": "A place of the same schema: #/$defs/NAME.",
+    "$defs": "Schemas by name, for $ref.",
+}
+
 NOT_YET: dict[str, frozenset[str]] = {
-    "plan": frozenset({"finally", "schedule", "schedules", "plans"}),
-    "task": frozenset(
-        {
-            *("allow_failures", "compensate", "finally", "heartbeat", "labels", "max_parallel"),
-            *("output", "plan", "priority", "schedule"),
-        }
-    ),
+    "plan": frozenset({"schedule", "schedules", "plans"}),
+    "task": frozenset({"plan", "schedule"}),
     "assign": frozenset({"auction", "bid_timeout", "max_price", "weight"}),
-    "agent": frozenset({"labels", "output"}),
+    "agent": frozenset({"labels"}),
 }
 NOT_YET_VALUES: dict[str, frozenset[str]] = {
     "isolation": frozenset({"container"}),
@@ -130,6 +194,7 @@ NOT_YET_VALUES: dict[str, frozenset[str]] = {
 }
 NOT_YET_USES = ("a2a://", "acp://", "anp://", "mcp://", "builtin:")
 
+PRIORITIES = ("low", "normal", "high")
 ISOLATIONS = ("cell", "process")
 ASSIGN_MODES = ("direct", "vote")
 VOTE_METHODS = ("majority",)
@@ -145,10 +210,36 @@ USE_FORM = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z
 CAPABILITY_FORM = r"^[a-z][a-z0-9_]{0,62}(\.[a-z][a-z0-9_]{0,62}){0,3}$"
 APPROVER_FORM = r"^user:[^\s:]{1,128}$"  # As `by` of a decision says it.
 UNIT_FORM = r"^[a-z][a-z0-9_]{0,62}$"
+PART_FORM = r"^[a-z][a-z0-9_-]{0,54}$"  # Of models and tools: `tools.git.log` must have one reading only.
+REFERENCE_FORM = r"^secret:[A-Za-z_][A-Za-z0-9_.-]{0,127}$"
+MODEL_URL_FORM = (
+    r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$"  # Without a password in it: the plan's text stands in the journal.
+)
+MODEL_FORM = r"^[^\x00-\x1f]{1,200}$"
+TOOL_URL_FORM = r"^https?://[^\s/@]+(/[^\s@]*)?$"
+TOOL_FORM = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}$"  # As servers name theirs (MCP, 2025-11-25).
+VARIABLE_FORM = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
+HEADER_FORM = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"  # RFC 9110, 5.1.
+MONEY_FORM = r"^[0-9]{1,9}(\.[0-9]{1,6})?$"  # USD, to the micro-dollar.
+LABEL_FORM = r"^[a-z][a-z0-9_.-]{0,62}$"
+LABEL_HINT = "use lower case letters, digits and - _ .; task and attempt are set by AIP"
+LABEL_VALUE_FORM = r"^[^\x00-\x1f=]{1,200}$"
+LABEL_LIMIT_FORM = r"^[a-z][a-z0-9_.-]{0,62}=[^\x00-\x1f=]{1,200}$"  # label=value
+RESERVED_LABELS = frozenset({"task", "attempt"})
+PERCENT_FORM = r"^(100|[0-9]{1,2}(\.[0-9]{1,2})?)%$"
 RESERVED_NAMES = frozenset({"in", "true", "false", "null"})  # No names in an expression.
 
 ATTEMPTS_MAX = 100  # A task that fails this often fails for a reason that time does not heal.
 CONCURRENCY_MAX = 100_000
 VOTERS_MAX = 1_000
-AMOUNT_MAX = 2**62  # Sums of budgets stay within 64 bits.
+USD_MAX = AMOUNT_MAX // 1_000_000
+PRICE_USD_MAX = 10_000  # A million tokens for more is a slip of the keyboard.
+LABELS_MAX = 32  # Every message of the task carries them.
+CALLS_MAX = 1_000  # At the same time, to one model.
+CALL_RETRIES_MAX = 10
+TOKENS_MAX = 100_000_000
+CALL_S_MAX = 3_600.0  # What takes longer than an hour is no call.
+OUTPUT_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+STRUCTURED_OUTPUTS = ("json_schema", "validate")
+WORDS_MAX = 256  # Of a command, its environment, its headers; tools that are allowed by name.
 TEXT_CHARS_MAX = 4_096  # Questions, labels, descriptions.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import dependency, hooks, licence, native, origin, ownership, reach, record, review, scan
+from . import collector, dependency, hooks, licence, native, origin, ownership, reach, record, review, scan
 from .correlate import Case, correlate
 from .dependency import Dependencies
 from .environment import locate
@@ -27,14 +26,8 @@ class Audit:
 
 
 def audit(path: str = "") -> Audit:
-    """Syntax trees have no cycles, and looking for some in them costs a quarter of the time: the collector rests meanwhile."""
-    resume = gc.isenabled()
-    gc.disable()
-    try:
+    with collector.resting():
         return _audit(path)
-    finally:
-        if resume:
-            gc.enable()
 
 
 def _audit(path: str) -> Audit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import aip
 
@@ -32,12 +33,13 @@ class Bad(aip.Agent):
         return "x" * (9 << 20)
 
     @aip.capability
-    async def flood(self, target: str, messages: int, ctx: aip.Context) -> str:
-        """Calls that nobody answers, far more than a mailbox holds."""
-        calls = [asyncio.create_task(ctx.call(target, "slow", {}, timeout_s=5)) for _ in range(messages)]
+    async def flood(self, target: str, messages: int, timeout_s: float, ctx: aip.Context) -> dict[str, int]:
+        """Calls that nobody answers in time, more than a mailbox holds; how many ended in which error."""
+        calls = [
+            asyncio.create_task(ctx.call(target, "slow", {}, timeout_s=timeout_s)) for _ in range(messages)
+        ]
         done = await asyncio.gather(*calls, return_exceptions=True)
-        codes = {error.code for error in done if isinstance(error, aip.AIPError)}
-        return ",".join(sorted(codes))
+        return Counter(error.code for error in done if isinstance(error, aip.AIPError))
 
     @aip.capability
     async def slow(self) -> None:

@@ -1,0 +1,58 @@
+"""What an agent remembers of a conversation: its last turns, bounded by number and by bytes. Pure.
+
+A turn is what was asked and what was answered; tool calls and their results are not kept, they can be made again. The oldest
+turns go first. A checkpoint replaces the one before it, so each costs the whole memory: it is bounded, and compressed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+TURNS_MAX = 1_000
+BYTES_MAX = 1 * 2**20  # Each checkpoint carries it; more belongs in a memory store.
+STATE_VERSION = 1
+
+
+class Conversation:
+    """The last turns, oldest first."""
+
+    def __init__(self, turns_max: int, bytes_max: int) -> None:
+        self._turns: deque[tuple[str, str]] = deque()
+        self._bytes = 0
+        self._turns_max = turns_max
+        self._bytes_max = bytes_max
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def add(self, asked: str, answered: str) -> None:
+        """Remember a turn. One that is too large by itself is not remembered, and neither is what came before it."""
+        self._turns.append((asked, answered))
+        self._bytes += _size(asked, answered)
+        while self._turns and (len(self._turns) > self._turns_max or self._bytes > self._bytes_max):
+            self._bytes -= _size(*self._turns.popleft())
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        for asked, answered in self._turns:
+            yield {"role": "user", "content": asked}
+            yield {"role": "assistant", "content": answered}
+
+    def to_state(self) -> dict[str, Any]:
+        return {"version": STATE_VERSION, "turns": zlib.compress(msgspec.msgpack.encode(list(self._turns)))}
+
+    def restore(self, state: Any) -> None:
+        """Take up what `to_state` gave, under today's bounds."""
+        if isinstance(state, dict) and state.get("version") == STATE_VERSION:
+            for asked, answered in msgspec.msgpack.decode(
+                zlib.decompress(state["turns"]), type=list[tuple[str, str]]
+            ):
+                self.add(asked, answered)
+
+
+def _size(asked: str, answered: str) -> int:
+    return len(asked.encode()) + len(answered.encode())

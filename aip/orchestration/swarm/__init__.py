@@ -1,0 +1,1 @@
+"""How several agents decide together who does something, or what is true: ballots and auctions. Pure."""

@@ -1,0 +1,1 @@
+"""The Model Context Protocol (modelcontextprotocol.io), on the official SDK."""

@@ -1,0 +1,1 @@
+"""What happened in a run, as others read it: the tree of causes, OpenTelemetry spans, OTLP."""
