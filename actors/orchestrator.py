@@ -18,6 +18,7 @@ message between agents comes through here.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import threading
 import time
@@ -193,10 +194,11 @@ class Orchestrator(Process):
         """A child started or ended. Cells change the membership; the others keep their name and their socket."""
         self.peers.forget(name)
         for pool in self._pools.values():
-            if name in pool.supervisor.tree_names:
+            if name in pool.members or name in pool.supervisor.tree_names:
                 if living is None:
                     pool.members.pop(name, None)
                     pool.load.pop(name, None)
+                    self._unpin(pool, name)
                 else:
                     generation = living.info["generation"]
                     pool.members[name] = CellRecord(
@@ -343,7 +345,7 @@ class Orchestrator(Process):
             pool.runs.add(run)
         pool.idle_since = time.monotonic()
         for address in pins:
-            pool.pins.setdefault(address, f"cell-{pool.spec.pool}-p{len(pool.pins)}")
+            pool.pins[address] = _own_cell(pool.spec.pool, address)
         for name, manifest in manifests.items():
             await self.peers.insist(
                 "registry", "declare", _encode({"name": name, "pool": declared.pool, "manifest": manifest})
@@ -359,6 +361,14 @@ class Orchestrator(Process):
     @staticmethod
     def _cell_name(pool: Pool, index: int) -> str:
         return f"cell-{pool.spec.pool}-{index}"
+
+    def _unpin(self, pool: Pool, cell: str) -> None:
+        """A cell that was one agent's alone is gone: its pin stays as long as the agent's run may want it again."""
+        if cell in pool.wanted:
+            return
+        for address in [address for address, pinned in pool.pins.items() if pinned == cell]:
+            if address.partition("/")[2].partition(".")[0] not in self._active:
+                del pool.pins[address]
 
     def _reconcile(self, pool: Pool) -> None:
         pool.supervisor.declare(
@@ -527,6 +537,11 @@ class Orchestrator(Process):
             "epoch": self._epoch,
             "checks": ["kill", "principal", "breaker", "budget"],
         }
+
+
+def _own_cell(pool: str, address: str) -> str:
+    """The cell of one agent alone. Named after it, so that a root that comes back finds the same one."""
+    return f"cell-{pool}-p{hashlib.sha256(address.encode()).hexdigest()[:10]}"
 
 
 def _options(spec: PoolSpec, slots: int) -> dict[str, Any]:

@@ -65,6 +65,7 @@ class Process:
             await self.opened()
             self.endpoint = Endpoint(self.methods)
             await self.endpoint.open(self.peers.socket(self.name))
+            self.begin()
             self.task(self._beat())
             if self.name != AUDIT_LOG:
                 self.task(self.feed.run())
@@ -72,7 +73,10 @@ class Process:
         return {"pid": os.getpid(), "generation": self.generation}
 
     async def opened(self) -> None:
-        """Restore state, start own work; the endpoint opens after this."""
+        """Restore state; the endpoint opens after this, and only then can anybody answer."""
+
+    def begin(self) -> None:
+        """Start own work, before the first request is looked at."""
 
     async def closing(self) -> None:
         """Finish and hand over; the endpoint is still open."""

@@ -67,6 +67,12 @@ class RunPurses:
         if purse is None:
             return
         async with self._lock(account):
+            if purse.unheard and (draw := purse.want()) is not None:
+                try:
+                    purse.served(await self._draw(draw))
+                except BaseException:
+                    purse.not_served()
+                    raise
             given = purse.give_back()
             if given is not None:
                 await self._give_back(account, given)

@@ -102,10 +102,6 @@ class RunProcess(Process):
             draw=rpc(self._draw),
             settle=rpc(self._settle),
         )
-        self.task(self._sync_behind())
-        self.task(self._watch_fence())
-        self._begin()
-        self.task(self._rest_when_waiting())
 
     async def _join_road(self) -> None:
         self.placement = Placement(decode(await self.peers.insist(ROOT, "membership")))
@@ -126,8 +122,11 @@ class RunProcess(Process):
         self._resolver = RegistryResolver(self.peers, self.rng)
         self.methods["deliver"] = self.cell.deliver
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """A new run is accepted; one with a journal is taken up where it stands."""
+        self.task(self._sync_behind())
+        self.task(self._watch_fence())
+        self.task(self._rest_when_waiting())
         events = [ev.decode(record.payload) for record in self._journal.replay() if record.kind == EVENT]
         now = time.time()
         if events:

@@ -88,6 +88,8 @@ class LocalPurses:
 
     async def close(self, account: str) -> None:
         purse = self._core.find(account)
+        if purse is not None and purse.unheard and (draw := purse.want()) is not None:
+            purse.served(self._ledger.serve(draw))
         given = None if purse is None else purse.give_back()
         if purse is not None and given is not None:
             self._ledger.settle(given.reservation, given.spent)

@@ -10,6 +10,7 @@ import io
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, NoReturn
 
 import click
@@ -60,7 +61,7 @@ class Aip(Root):
 def asked_format(args: Sequence[str]) -> Format | None:
     """The format that the words ask for, read before they are parsed: an error in them is told in it too."""
     found = None
-    for word, following in zip(args, [*args[1:], ""], strict=True):
+    for word, following in zip_longest(args, args[1:], fillvalue=""):
         if word == "--json":
             found = Format.JSON
         for option in ("-o", "--output"):

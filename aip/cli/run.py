@@ -14,7 +14,18 @@ from .records import known_task, records
 from .run_address import RUN, RUN_OR_TASK, RunAddress, newest_first
 from .session import Format, session
 
-STATES = ("accepted", "running", "paused", "held", "succeeded", "failed", "cancelled", "killed")
+STATES = (
+    "accepted",
+    "running",
+    "paused",
+    "held",
+    "compensating",
+    "closing",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "killed",
+)
 
 
 @click.group(

@@ -40,6 +40,8 @@ STATE_STYLES = {
     "ready": "",
     "accepted": "",
     "running": "cyan",
+    "compensating": "magenta",
+    "closing": "cyan",
     "waiting": "yellow",
     "paused": "yellow",
     "held": "yellow",

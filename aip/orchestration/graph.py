@@ -174,6 +174,7 @@ def _label(task: TaskSpec) -> str:
     """Names only, never a text of the author's: a label needs no escaping in any of the languages."""
     if task.gate is not None:
         return f"{task.name}: a person decides"
+    what = task.capability if task.plan is None else "a run of a plan"
     who = f" by {len(task.vote.voters)} voters" if task.vote else f" by {task.agent}" if task.agent else ""
     each = " for each item" if task.for_each else ""
-    return f"{task.name}: {task.capability}{who}{each}"
+    return f"{task.name}: {what}{who}{each}"

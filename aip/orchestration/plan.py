@@ -211,6 +211,7 @@ class TaskSpec:
     output: OutputRule | None = None
     compensate: Compensation | None = None
     market: Market | None = None
+    plan: str | None = None  # The file of a plan, beside this one, whose run is the work of this task.
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,11 @@ class Purse:
         self._dry: set[str] = set()  # Units of which the ledger had nothing to spare; asked for only on need.
 
     @property
+    def unheard(self) -> bool:
+        """It has spent what the ledger knows nothing of and no reservation covers (charged while it was closing)."""
+        return not self._reservation and bool(self._asked or self._spent)
+
+    @property
     def idle(self) -> bool:
         """Nothing drawn, nothing spent, nothing under way: it may be forgotten."""
         return not (self._asked or self._spent or self._held)
@@ -135,8 +140,7 @@ class Purse:
             if short or (left * LOW_WATER < chunk and unit not in self._dry):
                 wanted[unit], at_least[unit] = short + chunk, short
         # The ledger may not know of this purse: what it spent, or what an answer that was lost has granted.
-        unheard = not self._reservation and bool(self._asked or self._spent)
-        if not wanted and not unheard:
+        if not wanted and not self.unheard:
             return None
         self._asked = self._drawing = True
         self._reported = dict(self._spent)
@@ -161,8 +165,11 @@ class Purse:
         self._drawing = False
 
     def give_back(self) -> GiveBack | None:
-        """Close: what to settle at the ledger. None: nothing to close, or `want` must be served first."""
-        if self._drawing or not self._reservation:
+        """Close: what to settle at the ledger. None: nothing to close, or `want` must be served first.
+
+        Nor while something is held: the ledger would lend to others what this purse has promised. Who holds it closes after.
+        """
+        if self._drawing or not self._reservation or self._held:
             return None
         if not self._closing:
             self._closing = True

@@ -14,6 +14,7 @@ Guarantees
 - Fencing: a report counts only under the lease of an attempt in flight. Late, repeated and given-up ones change nothing.
 - One terminal state for a task and generation; failure releases nothing unless `when` says so.
 - At most `limits.concurrency` attempts in flight; nothing starts that the budget has no room for.
+- A run that failed or was cancelled is undone, the last success first; `finally` comes last; a kill does neither (run_end.py).
 - A crash of the platform costs no attempt: the lease is void, the attempt keeps its number, its idempotency key, its agent.
 - Equal journals give equal states; no user code, clock or random draw takes part in a replay.
 
@@ -258,6 +259,7 @@ class RunMachine(Timekeeping):
             if task.state is TaskState.WAITING and task.gate is not None and task.gate.decision is None:
                 self._ask(task)
             self._alarm(task.deadline_at_s, task)
+            self._alarm(task.closes_at_s, task)
         self._want_timer(run.deadline_at_s)
 
     def _finish_again(self) -> None:

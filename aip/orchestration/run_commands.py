@@ -37,6 +37,27 @@ class Dispatch(msgspec.Struct, frozen=True):
     labels: Mapping[str, str] = {}  # Of plan and task, for the envelope: policy sees them.
 
 
+class StartRun(msgspec.Struct, frozen=True):
+    """Start a run of another plan, with `arguments` as its inputs; its end is the end of this attempt.
+
+    Reported as any attempt is: Succeeded with the run's outputs, Failed with its error. A run that was started under the same
+    `idempotency_key` before is that run: after a crash it is taken up, not started again. `CancelAttempt` cancels it.
+    """
+
+    attempt: str
+    lease: int
+    task: str
+    unit: int
+    number: int
+    plan: str  # The path as the plan writes it, relative to the plan's own file.
+    arguments: Any
+    idempotency_key: str
+    deadline_s: float | None
+    budget_account: str  # The run spends from this account: it can spend no more than its parent has left.
+    budget: dict[str, int]
+    labels: Mapping[str, str] = {}
+
+
 class CancelAttempt(msgspec.Struct, frozen=True):
     attempt: str
     lease: int
@@ -72,7 +93,7 @@ class CollectArtifacts(msgspec.Struct, frozen=True):
     refs: tuple[ArtifactRef, ...]
 
 
-Command = Dispatch | CancelAttempt | OpenGate | SetTimer | Finish | CollectArtifacts
+Command = Dispatch | StartRun | CancelAttempt | OpenGate | SetTimer | Finish | CollectArtifacts
 
 
 class Refusal(msgspec.Struct, frozen=True):

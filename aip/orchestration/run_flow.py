@@ -25,13 +25,13 @@ from .run_end import Ending
 from .run_implied import CREDITS
 from .run_lifecycle import RunState
 from .run_step import located_item
-from .run_task import DELAYED, TaskRun
+from .run_task import DELAYED, Attempt, TaskRun
 from .schedule import Release, release
 
 _arguments_encoder = msgspec.msgpack.Encoder(order="deterministic")
 
 
-_AT_WORK = frozenset({RunState.RUNNING, RunState.HELD, RunState.COMPENSATING, RunState.CLOSING})
+_AT_WORK = (RunState.RUNNING, RunState.HELD, RunState.COMPENSATING, RunState.CLOSING)
 
 
 class GateDenied(Refused):
@@ -195,11 +195,11 @@ class Flow(Ending):
             if task.state is TaskState.READY and task.gate is None:
                 self._open_gate(task)
         slots = self.plan.limits.concurrency
-        while len(self.run.in_flight) < slots and self._may_start:
-            if self._ready.has_aside:
+        while (self._ready or self._ready.aside) and len(self.run.in_flight) < slots and self._may_start:
+            if self._ready.aside:
                 self._ready.take_back(self._room)
-            if not self._ready:
-                break
+                if not self._ready:
+                    break
             task = self.run.order[self._ready.first()]
             unit = self._next_unit(task)
             if unit is None:
@@ -287,24 +287,48 @@ class Flow(Ending):
             self._want_timer(attempt.silent_at_s)
         if first:
             self._alarm(task.deadline_at_s, task)
-        self._command(
-            cmd.Dispatch(
+            if spec.vote is not None:
+                self._alarm(task.closes_at_s, task)
+        self._command(self._order(attempt, agent, arguments, key))
+
+    def _order(
+        self, attempt: Attempt, agent: str | None, arguments: Any, key: str
+    ) -> cmd.Dispatch | cmd.StartRun:
+        """What the shell is told to do for this attempt: send an envelope, or start a run of another plan."""
+        task, spec = attempt.task, attempt.task.spec
+        account = account_of(self.run.id, task.name)
+        labels = {**self.plan.labels, **spec.labels} if spec.labels else self.plan.labels
+        if spec.plan is not None:
+            return cmd.StartRun(
                 attempt=attempt.id,
-                lease=lease,
+                lease=attempt.lease,
                 task=task.name,
-                unit=unit,
-                number=number,
-                agent=agent,
-                replica=replica,
-                capability=spec.capability,
+                unit=attempt.unit,
+                number=attempt.number,
+                plan=spec.plan,
                 arguments=arguments,
                 idempotency_key=key,
                 deadline_s=attempt.expires_at_s,
-                timeout_s=spec.timeout_s,
-                budget_account=account_of(run.id, task.name),
+                budget_account=account,
                 budget=_left(task),
-                labels={**self.plan.labels, **spec.labels} if spec.labels else self.plan.labels,
+                labels=labels,
             )
+        return cmd.Dispatch(
+            attempt=attempt.id,
+            lease=attempt.lease,
+            task=task.name,
+            unit=attempt.unit,
+            number=attempt.number,
+            agent=agent,
+            replica=attempt.replica,
+            capability=spec.capability,
+            arguments=arguments,
+            idempotency_key=key,
+            deadline_s=attempt.expires_at_s,
+            timeout_s=spec.timeout_s,
+            budget_account=account,
+            budget=_left(task),
+            labels=labels,
         )
 
     def _digest(self, task: TaskRun, unit: int, arguments: Any) -> bytes:
@@ -374,11 +398,9 @@ class Flow(Ending):
 
     def _missing_budget(self, task: TaskRun) -> str | None:
         """The unit of which there is too little to start an attempt of this task. To undo and to close starts always."""
-        if task.spec.role in (Role.UNDO, Role.CLOSE):
-            return None
         if task.reservation:
             return next((unit for unit, left in _left(task).items() if left <= 0), None)
-        if not self.plan.limits.budget:
+        if not self.plan.limits.budget or task.spec.role in (Role.UNDO, Role.CLOSE):
             return None
         return self.run.shortfall(task.spec.budget)
 

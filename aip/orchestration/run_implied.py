@@ -6,7 +6,7 @@ suffix that no written name can have, since those have no dot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import replace
 
 from .plan import Market, Method, Plan, Retry, Role, TaskSpec, Tolerance, Vote, When
@@ -18,14 +18,15 @@ BID = "bid"  # The capability of every agent that takes part in auctions.
 CREDITS = "credits"  # The unit of a budget that awards are paid in.
 
 
-def with_bids(tasks: Iterable[TaskSpec]) -> Iterator[TaskSpec]:
+def with_bids(tasks: Mapping[str, TaskSpec]) -> list[TaskSpec]:
     """The tasks; before each that is auctioned off the round of bids for it, on which it waits."""
-    for task in tasks:
-        if task.market is None:
-            yield task
-        else:
-            yield bids_spec(task, task.market)
-            yield replace(task, needs=(*task.needs, task.name + BIDS_SUFFIX))
+    specs: list[TaskSpec] = []
+    for task in tasks.values():
+        if task.market is not None:
+            specs.append(bids_spec(task, task.market))
+            task = replace(task, needs=(*task.needs, task.name + BIDS_SUFFIX))
+        specs.append(task)
+    return specs
 
 
 def bids_spec(task: TaskSpec, market: Market) -> TaskSpec:

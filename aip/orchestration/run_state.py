@@ -83,8 +83,8 @@ class Run:
         self.delayed_count = 0
         self.waiting_count = 0
         self.order = [
-            TaskRun(spec, number, self._limits_of(spec))
-            for number, spec in enumerate(with_bids(plan.tasks.values()))
+            TaskRun(spec, number, self._limits_of(spec) if spec.labels else ())
+            for number, spec in enumerate(with_bids(plan.tasks))
         ]
         self.tasks = {task.name: task for task in self.order}
         self.open_count = len(self.order)
@@ -97,8 +97,6 @@ class Run:
                 task.bids = self.tasks[task.name + BIDS_SUFFIX]
 
     def _limits_of(self, spec: TaskSpec) -> tuple[str, ...]:
-        if not self.label_loads or not spec.labels:
-            return ()
         labels = (f"{key}={value}" for key, value in spec.labels.items())
         return tuple(label for label in labels if label in self.label_loads)
 

@@ -19,7 +19,7 @@ from .artifact import ArtifactRef
 from .graph import upward_ranks
 from .plan import Plan
 from .run_ballots import item_of, voter_of
-from .run_implied import BIDS_SUFFIX, kept_to_the_end
+from .run_implied import kept_to_the_end
 from .run_scope import Load, Scopes
 from .run_state import Run
 from .run_task import TaskRun
@@ -49,9 +49,10 @@ class Stepper:
         self._reputation = reputation
         self._scopes = Scopes(self.run, load, limits)
         ranks = upward_ranks(plan, weights)
-        self._ready = ReadyQueue(
-            [_rank(task, ranks) for task in self.run.order], [task.spec.priority for task in self.run.order]
-        )
+        if len(self.run.order) > len(ranks):  # A round of bids has all of its task before it, and itself.
+            ranks |= {one.bids.name: 1.0 + ranks[one.name] for one in self.run.order if one.bids is not None}
+        order = self.run.order
+        self._ready = ReadyQueue([ranks[task.name] for task in order], [task.spec.priority for task in order])
         self._unsettled: deque[TaskRun] = deque()  # Whose state may have consequences that are not drawn yet.
         self._gates: list[TaskRun] = []  # Ready to be opened.
         self._short: list[TaskRun] = []  # Wait for budget that other tasks have reserved and may give back.
@@ -110,12 +111,6 @@ class Stepper:
 
     def _record(self, task: TaskRun, error: AIPError, unit: int | None = None) -> ErrorRecord:
         return located(task, unit, to_record(error))
-
-
-def _rank(task: TaskRun, ranks: Mapping[str, float]) -> float:
-    """A round of bids has all of its task before it, and itself."""
-    rank = ranks.get(task.name)
-    return 1.0 + ranks[task.name.removesuffix(BIDS_SUFFIX)] if rank is None else rank
 
 
 def located(task: TaskRun, unit: int | None, error: ErrorRecord) -> ErrorRecord:

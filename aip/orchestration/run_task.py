@@ -60,6 +60,10 @@ class Units:
     def ended(self) -> bool:
         return self.done + self.failed == self.count
 
+    def unanswered(self) -> list[int]:
+        """Those that nobody is at work on and that have come to nothing yet."""
+        return [unit for unit, phase in enumerate(self.phases) if phase in (IDLE, DELAYED)]
+
     def start(self, unit: int) -> None:
         if self.phases[unit] == IDLE:
             self.cursor = unit + 1
@@ -195,7 +199,7 @@ class TaskRun:
     def agent_of(self, unit: int) -> str | None:
         """The plan's name of who does it."""
         if self.bids is None:
-            return agent_of(self.spec, unit)
+            return self.spec.agent if self.spec.vote is None else agent_of(self.spec, unit)
         award = self.award(unit)
         return None if award is None else award.winner
 
@@ -231,6 +235,14 @@ class TaskRun:
             else:
                 self.open_needs += 1
 
+    @property
+    def closes_at_s(self) -> float | None:
+        """When a vote on it closes."""
+        rule = self.spec.vote
+        if rule is None or rule.deadline_s is None or self.started_at_s is None:
+            return None
+        return self.started_at_s + rule.deadline_s
+
     def need_ended(self, state: TaskState) -> None:
         self.open_needs -= 1
         self._count(state)
@@ -264,6 +276,7 @@ class Attempt:
     """One attempt in flight. `lease` is its fencing incarnation: no other attempt of this run ever has it."""
 
     __slots__ = (
+        "agent",
         "arguments_sha256",
         "expires_at_s",
         "heard_at_s",
@@ -284,6 +297,7 @@ class Attempt:
         self.lease = event.lease
         self.task = task
         self.unit = event.unit
+        self.agent = task.agent_of(event.unit)
         self.number = event.attempt
         self.replica = event.replica
         self.started_at_s = event.at_s
@@ -300,10 +314,6 @@ class Attempt:
         """When it counts as lost, should it report no progress until then."""
         heartbeat_s = self.task.spec.heartbeat_s
         return None if heartbeat_s is None else self.heard_at_s + heartbeat_s
-
-    @property
-    def agent(self) -> str | None:
-        return self.task.agent_of(self.unit)
 
 
 def agent_of(spec: TaskSpec, unit: int) -> str | None:

@@ -3,6 +3,7 @@
     due                     consequence
     an attempt's timeout    it fails with undelivered.deadline
     its heartbeat           it reported nothing for so long: it fails with undelivered.agent_lost
+    a vote's deadline       who has not answered has no vote
     a task's deadline       its attempts are given up, the task fails
     the plan's deadline     the run ends as FAILED; counted for the work only, never for undoing and closing
     a retry                 its unit may start again
@@ -64,6 +65,8 @@ class Timekeeping(Reports):
                 self._decide(task, task.spec.gate.default, "aip", "nobody decided in time")
         elif task.deadline_at_s is not None and now_s >= task.deadline_at_s:
             self._miss_deadline(task)
+        elif task.closes_at_s is not None and now_s >= task.closes_at_s:
+            self._close_vote(task)
 
     def _miss_deadline(self, task: TaskRun) -> None:
         late = DeadlineExceeded(f"task {task.name} missed its deadline of {task.spec.deadline_s:g} s")
@@ -72,6 +75,19 @@ class Timekeeping(Reports):
             self._give_up(attempt, record)
         if not task.state.terminal:
             self._end(task, TaskState.FAILED, record)
+
+    def _close_vote(self, task: TaskRun) -> None:
+        """Who has not answered by now has no vote; what has come in is counted."""
+        rule = task.spec.vote
+        assert rule is not None
+        late = DeadlineExceeded(
+            f"the vote on {task.name} closed after {rule.deadline_s:g} s without this answer"
+        )
+        for attempt in [one for one in self.run.in_flight.values() if one.task is task]:
+            self._give_up(attempt, to_record(late))
+        for unit in () if task.units is None else task.units.unanswered():
+            self._emit(ev.UnitFailed(self._now_s, task.name, unit, self._record(task, late, unit)))
+        self._unsettled.append(task)
 
     def _expire_attempts(self) -> None:
         for attempt in list(self.run.in_flight.values()):

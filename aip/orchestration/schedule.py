@@ -24,10 +24,9 @@ Weights are seconds. Where nothing was measured yet every task weighs 1, and ran
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from heapq import heapify, heappop, heappush
-from itertools import zip_longest
 
 from .plan import When
 
@@ -56,16 +55,15 @@ class ReadyQueue:
     is set aside under that label, so that a thousand of them do not stand in the way of one that may start.
     """
 
-    __slots__ = ("_aside", "_heap", "_keys", "_set_aside", "_standing")
+    __slots__ = ("_heap", "_keys", "_standing", "aside")
 
-    def __init__(self, ranks: Iterable[float] = (), priorities: Iterable[int] = ()) -> None:
-        self._keys: list[tuple[int, float, int]] = []
+    def __init__(self, ranks: Sequence[float] = (), priorities: Sequence[int] = ()) -> None:
+        urgency = priorities or [0] * len(ranks)
+        order = zip(urgency, ranks, range(len(ranks)), strict=True)
+        self._keys = [(-int(priority), -rank, number) for priority, rank, number in order]
         self._heap: list[tuple[int, float, int]] = []
         self._standing: set[int] = set()
-        self._aside: dict[str, list[tuple[int, float, int]]] = {}
-        self._set_aside: set[int] = set()
-        for rank, priority in zip_longest(ranks, priorities, fillvalue=0):
-            self.know(rank, int(priority))
+        self.aside: dict[str, list[tuple[int, float, int]]] = {}  # By label: those that wait for its room.
 
     def know(self, rank: float, priority: int = 0) -> None:
         """The next task by number, and what it is ordered by."""
@@ -82,7 +80,7 @@ class ReadyQueue:
         return len(self._heap)
 
     def push(self, number: int) -> None:
-        if number not in self._standing and number not in self._set_aside:
+        if number not in self._standing:
             self._standing.add(number)
             heappush(self._heap, self._keys[number])
 
@@ -97,33 +95,20 @@ class ReadyQueue:
     def forget(self, known: int) -> None:
         """There are no more tasks than this many: the last ones have ended, and their numbers are free."""
         del self._keys[known:]
-        kept = [key for key in self._heap if key[2] < known]
-        if len(kept) < len(self._heap):
-            heapify(kept)
-            self._heap = kept
-            self._standing = {key[2] for key in kept}
-        for label, waiting in list(self._aside.items()):
-            self._aside[label] = [key for key in waiting if key[2] < known]
-            heapify(self._aside[label])
-        self._set_aside = {key[2] for waiting in self._aside.values() for key in waiting}
+        for heap in (self._heap, *self.aside.values()):
+            heap[:] = [key for key in heap if key[2] < known]
+            heapify(heap)
+        self._standing = {number for number in self._standing if number < known}
 
     def set_aside(self, label: str) -> None:
-        """The first task waits until its label has room; `take_back` brings it back."""
-        number = self.pop()
-        self._set_aside.add(number)
-        heappush(self._aside.setdefault(label, []), self._keys[number])
+        """The first task waits until its label has room; `take_back` brings it back. It goes on standing in the queue."""
+        heappush(self.aside.setdefault(label, []), heappop(self._heap))
 
     def take_back(self, room: Callable[[str], int]) -> None:
         """Of those set aside under each label as many as it has room for, the first ones first."""
-        for label in list(self._aside):
-            waiting = self._aside[label]
+        for label in list(self.aside):
+            waiting = self.aside[label]
             for _ in range(min(room(label), len(waiting))):
-                number = heappop(waiting)[2]
-                self._set_aside.discard(number)
-                self.push(number)
+                heappush(self._heap, heappop(waiting))
             if not waiting:
-                del self._aside[label]
-
-    @property
-    def has_aside(self) -> bool:
-        return bool(self._aside)
+                del self.aside[label]

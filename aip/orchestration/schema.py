@@ -10,7 +10,7 @@ from typing import Any
 
 from .budget import AMOUNT_MAX
 from .parse import vocabulary as v
-from .parse.task_section import GATE_FIELDS
+from .parse.task_section import CALL_FIELDS, GATE_FIELDS
 from .parse.tool_section import ANY_TOOL
 from .parse.units import DURATION_FORM, SIZE_FORM
 from .plan import OnExceeded, When
@@ -149,7 +149,7 @@ def _tool() -> Schema:
 
 
 def _task() -> Schema:
-    """Work, which has a capability, or a gate, which has none."""
+    """Work, which has a capability; a run of another plan; or a gate, which has neither."""
     gate = _section(
         "gate",
         {
@@ -176,13 +176,15 @@ def _task() -> Schema:
         **_work(),
         "gate": gate,
         "budget": {"$ref": "#/$defs/budget"},
+        "plan": _text(v.PLAN_FILE_FORM),
         "compensate": _section("compensate", compensate, ("capability",)),
     }
     return {
         **_section("task", properties),
         **_ITEMS_ONLY,
         "oneOf": [
-            {"required": ["capability"]},
+            {"required": ["capability"], "properties": {"plan": False}},
+            {"required": ["plan"], "properties": dict.fromkeys(sorted(CALL_FIELDS | {"gate"}), False)},
             {"required": ["gate"], "propertyNames": {"enum": sorted(GATE_FIELDS)}},
         ],
     }
@@ -192,6 +194,8 @@ def _closing_task() -> Schema:
     return {**_section("closing_task", _work(), ("capability",)), **_ITEMS_ONLY}
 
 
+_NEEDED_BY_A_MODE: dict[str, list[str]] = {"direct": [], "vote": ["voters"], "market": ["max_price"]}
+_OF_A_MODE = frozenset().union(*v.ASSIGN_FIELDS.values())
 _ITEMS_ONLY: Schema = {"dependentRequired": {"max_parallel": ["for_each"], "allow_failures": ["for_each"]}}
 
 
@@ -209,10 +213,24 @@ def _work() -> Schema:
             },
             "quorum": _integer(1, v.VOTERS_MAX),
             "method": {"enum": list(v.VOTE_METHODS)},
+            "weights": _named(v.AGENT_FORM, _integer(0, v.WEIGHT_MAX)),
+            "weight": {"enum": list(v.WEIGHTS)},
+            "deadline": _text(DURATION_FORM),
+            "auction": {"enum": list(v.AUCTIONS)},
+            "max_price": _integer(1, v.PRICE_MAX),
+            "bid_timeout": _text(DURATION_FORM),
+            "bidders": {"$ref": "#/$defs/names", "minItems": 1, "maxItems": v.VOTERS_MAX},
             "threshold": {"type": "number", "minimum": 0.5, "exclusiveMaximum": 1},
         },
         ("mode",),
     )
+    assign["oneOf"] = [
+        {
+            "properties": {"mode": {"const": mode}, **dict.fromkeys(sorted(_OF_A_MODE - fields), False)},
+            "required": _NEEDED_BY_A_MODE[mode],
+        }
+        for mode, fields in v.ASSIGN_FIELDS.items()
+    ]
     output = {"schema": {"$ref": "#/$defs/schema"}, "ttl": _text(DURATION_FORM)}
     return {
         "agent": {"type": "string"},

@@ -99,7 +99,7 @@ def plan(
     )
 
 
-Answer = Callable[[cmd.Dispatch], Any]
+Answer = Callable[[Any], Any]
 
 
 class World:
@@ -111,8 +111,8 @@ class World:
         self.journal: list[bytes] = []
         self.commands: list[cmd.Command] = []
         self.refusals: list[cmd.Refusal] = []
-        self.open: dict[int, cmd.Dispatch] = {}
-        self.dispatched: list[cmd.Dispatch] = []
+        self.open: dict[int, Any] = {}  # Dispatch and StartRun, by lease.
+        self.dispatched: list[Any] = []
         self.artifacts: dict[str, Any] = {}
         self.machine = self.new_machine()
         if start:
@@ -129,7 +129,7 @@ class World:
         self.commands += step.commands
         self.refusals += step.refusals
         for command in step.commands:
-            if isinstance(command, cmd.Dispatch):
+            if isinstance(command, cmd.Dispatch | cmd.StartRun):
                 self.open[command.lease] = command
                 self.dispatched.append(command)
         return step
@@ -141,7 +141,7 @@ class World:
         self.now_s += seconds
         return self.tell(inp.Tick())
 
-    def asked(self, name: str, unit: int = 0) -> cmd.Dispatch:
+    def asked(self, name: str, unit: int = 0) -> Any:
         return next(one for one in reversed(self.open.values()) if (one.task, one.unit) == (name, unit))
 
     def succeed(self, name: str, value: Any = None, unit: int = 0, **spent: int) -> cmd.Step:

@@ -348,3 +348,37 @@ def test_with_prices_known_only_afterwards_an_overspent_token_is_a_recorded_one(
     plan = road.book.statement("plan")
     assert not plan.reserved
     assert plan.spent["tokens"] <= 2_000 + plan.overrun.get("tokens", 0)
+
+
+def test_what_is_held_is_not_lent_to_others_while_its_price_is_unknown() -> None:
+    book, purse, other = ledger(30), Purse("plan", "a", CHUNKS), Purse("plan", "b", CHUNKS)
+    fill(purse, book, {"tokens": 25})
+    assert purse.hold({"tokens": 25}) is None
+    assert purse.give_back() is None, "a close now would free what is held"
+    assert isinstance(fill(other, book, {"tokens": 10}), BudgetExceeded)
+    purse.unhold({"tokens": 25})
+    purse.charge({"tokens": 7})
+    close(purse, book)
+    assert book.statement("plan").spent == {"tokens": 7}
+    assert purse.idle
+    assert fill(other, book, {"tokens": 20}) is None
+
+
+def test_a_charge_while_closing_is_heard_with_the_next_reservation() -> None:
+    book, purse = ledger(), Purse("plan", "a", CHUNKS)
+    fill(purse, book, ONE)
+    back = purse.give_back()
+    assert back is not None
+    purse.charge({"tokens": 3})
+    book.settle(back.reservation, back.spent)
+    purse.gave_back()
+    assert purse.unheard
+    fill(purse, book, {})
+    close(purse, book)
+    assert book.statement("plan").spent == {"tokens": 3}
+
+
+def test_more_than_is_held_cannot_be_freed() -> None:
+    purse = Purse("plan", "a", CHUNKS)
+    with pytest.raises(UsageError, match="were not held"):
+        purse.unhold({"tokens": 1})

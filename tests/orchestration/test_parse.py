@@ -59,6 +59,7 @@ tasks:
     labels: {effect: external-write}
     output: {schema: {type: [object, 'null'], properties: {id: {$ref: '#/$defs/id'}}, $defs: {id: {type: string}}}, ttl: 7d}
     compensate: {capability: discard, with: {id: "${{ tasks.undoable.outputs }}", why: "${{ run.state }}"}, retry: {attempts: 5}}
+  sub: {plan: ./parts/other.yaml, with: {topic: "${{ inputs.topic }}"}, budget: {tokens: 5}, timeout: 1h}
   end: {needs: [ask, read], when: none_failed, agent: a, capability: end, assign: {mode: direct}}
 finally:
   tidy: {agent: b, capability: tidy, with: {found: "${{ tasks.find.output }}", how: "${{ run.state }}"}}
@@ -142,6 +143,8 @@ def test_the_whole_language_becomes_values() -> None:
     assert (undo.agent, undo.capability, undo.retry.attempts, undo.timeout_s) == ("a", "discard", 5, 300)
     assert undoable.needs == (), "what undoes a task adds no edge"
     assert plan.limits.concurrency_by_label == {"effect=external-write": 1}
+    sub = plan.tasks["sub"]
+    assert (sub.plan, sub.agent, sub.capability) == ("./parts/other.yaml", None, None)
     tidy, tell = plan.closing["tidy"], plan.closing["tell"]
     assert (tidy.role, tidy.needs, tidy.timeout_s) == (Role.CLOSE, (), 300)
     assert (tell.needs, tell.timeout_s) == (("tidy",), 9)
@@ -149,6 +152,13 @@ def test_the_whole_language_becomes_values() -> None:
 
 # One mistake each: the rest of the file after the head, the code, the place of the mistake, words of message and suggestion.
 MISTAKES: list[tuple[str, str, str, str, str]] = [
+    ("  x: {plan: other.yaml, agent: a}", "plan.subplan", "agent", "has no `agent`", "a task of its own"),
+    ("  x: {plan: other.yaml, capability: c}", "plan.subplan", "capability", "has no `capability`", ""),
+    ("  x: {plan: ../other.yaml}", "plan.value", "../other", "cannot be", "./other.yaml"),
+    ("  x: {plan: /etc/other.yaml}", "plan.value", "/etc", "cannot be", "beside"),
+    ("  x: {plan: other.json}", "plan.value", "other.json", "cannot be", ""),
+    ("  x: {plan: other.yaml, with: [1]}", "plan.type", "[1]", "not a map", ""),
+    ("  x: {gate: {question: q}, plan: other.yaml}", "plan.gate", "plan", "no `plan`", ""),
     (
         "  x: {agent: a, capabilty: c, capability: c}",
         "plan.unknown_key",
@@ -292,19 +302,88 @@ MISTAKES: list[tuple[str, str, str, str, str]] = [
         "mode: vote only",
         "",
     ),
-    (
-        "  x: {agent: a, capability: c, assign: {mode: market}}",
-        "plan.not_yet",
-        "market",
-        "does not enforce",
-        "",
-    ),
-    (
-        "  x: {agent: a, capability: c, assign: {mode: vote, voters: 3, weight: w}}",
-        "plan.not_yet",
-        "weight",
-        "`weight`",
-        "",
+    *(
+        (f"  x: {{{rest}}}", code, place, message, hint)
+        for rest, code, place, message, hint in (
+            (
+                "capability: c, assign: {mode: market}",
+                "plan.missing",
+                "{mode",
+                "assign.max_price is missing",
+                "credits",
+            ),
+            (
+                "agent: a, capability: c, assign: {mode: market, max_price: 5}",
+                "plan.value",
+                "a, c",
+                "finds the agent",
+                "bidders",
+            ),
+            ("capability: c, assign: {mode: market, max_price: 0}", "plan.value", "0}", "must be 1", ""),
+            (
+                "capability: c, assign: {mode: market, max_price: 5, bidders: [z]}",
+                "plan.unknown_agent",
+                "z]",
+                "no agent",
+                "",
+            ),
+            (
+                "capability: c, assign: {mode: market, max_price: 5, auction: english}",
+                "plan.value",
+                "english",
+                "cannot be",
+                "vickrey",
+            ),
+            (
+                "capability: c, assign: {mode: market, max_price: 5, quorum: 1}",
+                "plan.value",
+                "quorum",
+                "mode: vote only",
+                "",
+            ),
+            (
+                "capability: c, assign: {mode: vote, voters: [a], max_price: 1}",
+                "plan.value",
+                "max_price",
+                "mode: market only",
+                "",
+            ),
+            (
+                "capability: c, assign: {mode: vote, voters: [a], method: weighted}",
+                "plan.missing",
+                "weighted",
+                "how votes weigh",
+                "add weights",
+            ),
+            (
+                "capability: c, assign: {mode: vote, voters: [a], weights: {b: 2}}",
+                "plan.voters",
+                "b: 2",
+                "none of the voters",
+                "",
+            ),
+            (
+                "capability: c, assign: {mode: vote, voters: [a], weights: {a: 2}, weight: reputation}",
+                "plan.value",
+                "reputation",
+                "weights and weight",
+                "keep one",
+            ),
+            (
+                "capability: c, assign: {mode: vote, voters: [a], weights: {a: 2}, method: ranked}",
+                "plan.value",
+                "{a: 2}",
+                "count one each",
+                "leave it out",
+            ),
+            (
+                "capability: c, assign: {mode: vote, voters: [a], weight: w}",
+                "plan.value",
+                "w}",
+                "cannot be",
+                "reputation",
+            ),
+        )
     ),
     *(
         (
@@ -315,7 +394,6 @@ MISTAKES: list[tuple[str, str, str, str, str]] = [
             "refused",
         )
         for key, value in {
-            "plan": "other.yaml",
             "schedule": "'* * * * *'",
         }.items()
     ),

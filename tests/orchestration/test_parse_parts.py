@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 import jsonschema
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_parse import AGENTS, HEAD, plan_of, problems_of
 
+from aip.cli.key_value import AMOUNT
 from aip.orchestration.parse import check, parse, render
 from aip.orchestration.parse.units import usd_micro
 from aip.orchestration.plan import Isolation
@@ -70,12 +72,12 @@ def test_a_config_is_held_against_what_its_class_asks_for() -> None:
     assert check(plan, {"a": {"capabilities": {"c": {}}}}) == []
 
 
-def test_a_model_is_an_agent_in_a_process_of_its_own() -> None:
+def test_a_model_is_an_agent_of_our_own_code() -> None:
     agents = parsed(WRITER).agents
     writer, free = agents["models.writer"], agents["models.free"]
     assert writer.name == "models.writer"
     assert writer.use == "aip.models.agent:ModelAgent"
-    assert writer.isolation is Isolation.PROCESS
+    assert writer.isolation is Isolation.CELL
     assert writer.config == {
         "base_url": "http://127.0.0.1:8000/v1",
         "model": "small-1",
@@ -168,6 +170,13 @@ def test_a_budget_in_usd_is_whole_micro_dollars() -> None:
     )
     assert plan.limits.budget == {"usd_micro": 1_500_000}
     assert plan.tasks["x"].budget == {"usd_micro": 290_000, "tokens": 5}
+
+
+def test_the_command_line_takes_usd_too() -> None:
+    assert AMOUNT.convert("usd=2.50", None, None) == ("usd_micro", 2_500_000)
+    assert AMOUNT.convert("tokens=500_000", None, None) == ("tokens", 500_000)
+    with pytest.raises(click.BadParameter, match="no amount in USD"):
+        AMOUNT.convert("usd=0.0000001", None, None)
 
 
 @given(st.integers(0, 10**9 * 10**6))

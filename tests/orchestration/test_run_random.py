@@ -18,6 +18,7 @@ from aip.orchestration import run_inputs as inp
 from aip.orchestration.plan import (
     Backoff,
     Gate,
+    Market,
     OnExceeded,
     Plan,
     Priority,
@@ -28,7 +29,7 @@ from aip.orchestration.plan import (
     Vote,
     When,
 )
-from aip.orchestration.run_implied import UNDO_SUFFIX, undo_spec
+from aip.orchestration.run_implied import UNDO_SUFFIX, undo_spec, with_bids
 from aip.orchestration.run_state import Run
 from aip.orchestration.template import Template
 from aip.runtime import codec
@@ -52,7 +53,9 @@ def specs(draw: st.DrawFn, number: int) -> TaskSpec:
         "heartbeat_s": draw(st.sampled_from([None, None, 4.0])),
         "compensate": draw(st.sampled_from([None, None, undo(), undo(retry=QUICK, timeout_s=5.0)])),
     }
-    match draw(st.sampled_from(["plain", "plain", "plain", "map", "vote", "voted map", "gate", "if"])):
+    match draw(
+        st.sampled_from(["plain", "plain", "plain", "map", "vote", "voted map", "market", "gate", "if"])
+    ):
         case "map":
             fields["for_each"] = Template(list(range(draw(st.integers(0, 5)))))
             fields["max_parallel"] = draw(st.sampled_from([None, 1, 2]))
@@ -63,6 +66,9 @@ def specs(draw: st.DrawFn, number: int) -> TaskSpec:
             fields["for_each"] = Template(list(range(draw(st.integers(0, 4)))))
             fields["vote"] = Vote(("worker",) * draw(st.integers(1, 3)), quorum=1)
             fields["allow_failures"] = draw(st.sampled_from([None, Tolerance(2)]))
+        case "market":
+            fields |= {"agent": None, "budget": {}, "market": Market(("worker", "other"), 10, 3.0)}
+            fields["for_each"] = draw(st.sampled_from([None, Template([1, 2])]))
         case "gate":
             expires_s = draw(st.sampled_from([None, 5.0]))
             fields["gate"] = Gate(Template("go?"), (), expires_s, draw(st.sampled_from(["approve", "deny"])))
@@ -96,7 +102,7 @@ class Watch:
 
     def __init__(self, a_plan: Plan) -> None:
         self.plan = a_plan
-        self.specs = {**a_plan.tasks, **a_plan.closing}
+        self.specs = {one.name: one for one in with_bids(a_plan.tasks)} | dict(a_plan.closing)
         for one in a_plan.tasks.values():
             if one.compensate is not None:
                 self.specs[one.name + UNDO_SUFFIX] = undo_spec(one, ())
@@ -179,8 +185,8 @@ class Watch:
                     begun = [one.removesuffix(UNDO_SUFFIX) for one in undone]
                     for again in _downstream(self.plan, name, *begun):
                         generation[again] += 1
-                    for again in set(self.specs) - set(self.plan.tasks):
-                        generation[again] += 1
+                    for again, spec in self.specs.items():
+                        generation[again] += spec.role in (Role.UNDO, Role.CLOSE)
                     succeeded = [one for one in succeeded if (one, generation[one]) in ends]
                     undoing, undone = None, []
                     flying = {lease: key for lease, key in flying.items() if generation[key[0]] == key[1]}
@@ -236,7 +242,8 @@ class Watch:
 
 def _downstream(a_plan: Plan, *names: str) -> set[str]:
     found = set(names)
-    for one in a_plan.tasks.values():  # In the plans of this file a task comes after all that it needs.
+    # In the plans of this file a task comes after all that it needs.
+    for one in with_bids(a_plan.tasks):
         if found & set(one.needs):
             found.add(one.name)
     return found
@@ -254,7 +261,9 @@ def _answer(world: World, rng: random.Random) -> None:
         spent = {}  # Items share one reservation; what they may spend of it is the purse's business.
     draw = rng.random()
     report: inp.Input
-    if draw < 0.65:
+    if draw < 0.65 and spec is not None and spec.role is Role.BIDS:
+        report = inp.Succeeded(one.attempt, one.lease, codec.encode({"price": rng.randint(0, 10)}))
+    elif draw < 0.65:
         value = {"vote": rng.choice(["a", "b", True])} if spec is not None and spec.vote else draw
         report = inp.Succeeded(one.attempt, one.lease, codec.encode(value), spent)
     else:

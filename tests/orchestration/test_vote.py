@@ -9,10 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aip.orchestration.plan import Vote
+from aip.orchestration.plan import Method, Vote
 from aip.orchestration.vote import VOTE_CHARS_MAX, ballot, output, problem, tally, voter_names
 
 YES, NO = {"vote": "yes"}, {"vote": "no"}
+
+
+def test_reputation_is_looked_up_when_votes_are_counted() -> None:
+    rule = Vote(("ada", "bob", "cy"), 2, 0.5, Method.WEIGHTED, None, by_reputation=True)
+    assert tally([YES, NO, NO], rule, reputation={"ada": 900, "bob": 300}).counts == {"yes": 900, "no": 301}
+    assert tally([YES, NO, NO], rule).decision == "no", "whom nobody has weighed counts once"
+
+
+@pytest.mark.parametrize("vote", [["a", "a"], ["a", 1], [], "a", True, ["x" * 201], list("abc") * 20])
+def test_a_ranking_names_each_answer_once(vote: Any) -> None:
+    assert ballot({"vote": vote}, Vote(("a",), 1, 0.5, Method.RANKED)) is None
 
 
 @pytest.mark.parametrize(

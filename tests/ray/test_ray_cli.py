@@ -24,6 +24,7 @@ pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 POOL = Path(__file__).parent / "agents_pool"
 OUT_OF_BUDGET = 6
+SLOWLY_S = 3.0  # A command takes a second to start: there must be something left to pause.
 TALK = """apiVersion: aip/v1
 kind: Plan
 metadata: {name: talk}
@@ -63,7 +64,9 @@ def state(aip: Callable[..., str], run: str) -> dict[str, Any]:
 
 def test_pause_starts_nothing_new_and_resume_goes_on(aip, tmp_path):
     marks = tmp_path / "m"
-    run = aip("submit", AGENTS / "marks.yaml", "-i", f"path={marks}", "--detach").strip()
+    run = aip(
+        "submit", AGENTS / "marks.yaml", "-i", f"path={marks}", "-i", f"seconds={SLOWLY_S}", "--detach"
+    ).strip()
     until(marks.exists)
     aip("pause", run)
     until(lambda: state(aip, run)["in_flight"] == 0)

@@ -177,3 +177,14 @@ def test_after_all_of_ray_is_killed_the_run_goes_on_where_it_was(tmp_path):
     finally:
         launch.stop(home)
         shutil.rmtree(home.root, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_a_run_that_only_waits_for_a_person_holds_no_process_and_comes_back_for_the_decision(platform):
+    run = platform.submit(AGENTS / "gate.yaml", {})
+    assert last(platform.watch(run))["state"] == "held"
+    until(lambda: f"run-{run}" not in pids(platform), timeout_s=90)
+    assert platform.run(run)["state"] == "held"
+    assert last(platform.watch(run))["state"] == "held"
+    platform.decide(run, "approve", True, by="user:ada")
+    assert last(platform.watch(run))["outputs"] == {"total": 2}

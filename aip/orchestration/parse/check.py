@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..plan import AgentSpec, Compensation, Plan, Position, TaskSpec
+from ..plan import AgentSpec, Compensation, Market, Plan, Position, TaskSpec
+from ..run_implied import BID
 from ..suggestion import nearest
 from ..template import Template
 from .problem import PROBLEMS_MAX, Problem, quoted
@@ -90,6 +91,8 @@ class _Check:
             manifest = self._manifests.get(agent)
             if manifest is not None and task.capability is not None:
                 yield from self._call(_Call.of(task), agent, manifest["capabilities"])
+        if task.market is not None:
+            yield from self._market(task, task.market)
         yield from self._list(task)
         templates = {
             "if": task.condition,
@@ -112,6 +115,18 @@ class _Check:
         if how.agent is not None and manifest is not None:
             yield from self._call(call, how.agent, manifest["capabilities"])
         yield from self._references(how.arguments, f"{call.name}.with", how.position, None)
+
+    def _market(self, task: TaskSpec, market: Market) -> Iterator[Problem]:
+        """Somebody must be able to bid, and whoever bids must be able to do the work."""
+        known = {
+            name: self._manifests[name]["capabilities"] for name in market.bidders if name in self._manifests
+        }
+        bidding = [name for name, capabilities in known.items() if BID in capabilities]
+        if not bidding and len(known) == len(market.bidders):
+            message = f"{task.name}: none of {', '.join(list(known)[:10])} has a capability {quoted(BID)}"
+            yield _problem("check.market", task.position, message, f"give an agent a capability {BID}")
+        for name in bidding:
+            yield from self._call(_Call.of(task), name, known[name])
 
     def _call(self, task: _Call, agent: str, capabilities: Mapping[str, Any]) -> Iterator[Problem]:
         if task.capability not in capabilities:

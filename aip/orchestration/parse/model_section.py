@@ -46,7 +46,7 @@ def model(reader: Reader, name: str, node: Node, place: tuple[int, int]) -> Agen
         use=USE,
         replicas_min=0,
         replicas_max=1,
-        isolation=Isolation.PROCESS,
+        isolation=Isolation.CELL,  # Of our own code only, so models may share one process; no plan has code in it.
         density=None,
         cpu=None,
         memory_bytes=None,

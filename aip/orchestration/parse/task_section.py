@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from ..plan import (
     AgentSpec,
     Compensation,
     Gate,
+    Market,
     OutputRule,
     Priority,
     Role,
@@ -19,8 +19,8 @@ from ..plan import (
     Vote,
     When,
 )
-from ..suggestion import nearest
 from ..template import Template
+from .assign_section import Candidates, assign, refuse_unknown_agent
 from .document import Node
 from .input_section import value_schema
 from .problem import quoted
@@ -28,7 +28,6 @@ from .reader import Reader, Use
 from .sections import CAPABILITY_HINT, Defaults, retry
 from .vocabulary import (
     APPROVER_FORM,
-    ASSIGN_MODES,
     CAPABILITY_FORM,
     CONCURRENCY_MAX,
     DECISIONS,
@@ -36,15 +35,15 @@ from .vocabulary import (
     LABEL_HINT,
     LABEL_VALUE_FORM,
     LABELS_MAX,
-    NOT_YET_VALUES,
     PERCENT_FORM,
+    PLAN_FILE_FORM,
     PRIORITIES,
     RESERVED_LABELS,
-    VOTE_METHODS,
-    VOTERS_MAX,
 )
 
 GATE_FIELDS = frozenset({"gate", "needs", "if", "when"})
+CALL_FIELDS = frozenset({"agent", "capability", "assign", "heartbeat"})
+PLAN_FILE_HINT = "name a file beside this plan or below it, such as ./other.yaml"
 LAST_TIMEOUT_S = 300.0  # Of what undoes or closes, where nothing is said: a run must come to its end.
 
 
@@ -92,12 +91,12 @@ def task(
     )
     who = reader.text(found["agent"], f"{what}.agent") if "agent" in found else None
     if who is not None and who not in agents:
-        _unknown_agent(reader, found["agent"], who, agents)
+        refuse_unknown_agent(reader, found["agent"], who, agents)
         who = None
     capability = None
     if "capability" in found:
         capability = reader.text(found["capability"], f"{what}.capability", CAPABILITY_FORM, CAPABILITY_HINT)
-    elif "gate" not in found and isinstance(node.value, dict):
+    elif "gate" not in found and "plan" not in found and isinstance(node.value, dict):
         reader.missing(node, f"{what}.capability", "say what is asked of the agent, or make it a gate")
     if "gate" in found:
         for key in sorted(set(found) - GATE_FIELDS):
@@ -107,6 +106,12 @@ def task(
                 f"{what} is a gate, which has no {quoted(key)}",
                 "put it in a task of its own",
             )
+    if "plan" in found and "gate" not in found:
+        for key in sorted(set(found) & CALL_FIELDS):
+            message = f"{what} is a run of a plan, which has no {quoted(key)}"
+            reader.problem("plan.subplan", node.keys[key], message, "put it in a task of its own")
+    candidates = Candidates(found.get("agent"), who, agents)
+    how = assign(reader, found["assign"], what, candidates) if "assign" in found else None
     spec = TaskSpec(
         name=name,
         agent=who,
@@ -125,9 +130,7 @@ def task(
         if "idempotency_key" in found
         else None,
         gate=_gate(reader, found["gate"], what, uses) if "gate" in found else None,
-        vote=_assign(reader, found["assign"], what, found.get("agent"), who, agents)
-        if "assign" in found
-        else None,
+        vote=how if isinstance(how, Vote) else None,
         budget=reader.amounts(found["budget"], f"{what}.budget") if "budget" in found else {},
         position=reader.position(place),
         role=role,
@@ -141,6 +144,10 @@ def task(
         output=_output(reader, found["output"], what) if "output" in found else None,
         compensate=_compensation(reader, found["compensate"], what, who, base, agents, late_uses)
         if "compensate" in found
+        else None,
+        market=how if isinstance(how, Market) else None,
+        plan=reader.text(found["plan"], f"{what}.plan", PLAN_FILE_FORM, PLAN_FILE_HINT)
+        if "plan" in found
         else None,
     )
     needs = reader.texts(found["needs"], f"{what}.needs") if "needs" in found else []
@@ -215,7 +222,7 @@ def _compensation(
     if "agent" in found:
         who = reader.text(found["agent"], f"{where}.agent")
         if who is not None and who not in agents:
-            _unknown_agent(reader, found["agent"], who, agents)
+            refuse_unknown_agent(reader, found["agent"], who, agents)
     capability = None
     if "capability" in found:
         capability = reader.text(found["capability"], f"{where}.capability", CAPABILITY_FORM, CAPABILITY_HINT)
@@ -234,13 +241,6 @@ def _compensation(
         timeout_s or base.timeout_s or LAST_TIMEOUT_S,
         reader.position((node.line, node.column)),
     )
-
-
-def _unknown_agent(reader: Reader, node: Node, name: str, agents: Mapping[str, AgentSpec]) -> None:
-    hint = nearest(name, agents) or (
-        f"known are {', '.join(list(agents)[:10])}" if agents else "add it under `agents`"
-    )
-    reader.problem("plan.unknown_agent", node, f"there is no agent {quoted(name)}", hint)
 
 
 def _key(reader: Reader, node: Node, what: str, uses: list[Use]) -> Template | None:
@@ -282,76 +282,3 @@ def _approvers(reader: Reader, node: Node, what: str) -> tuple[str, ...]:
     if node.value == []:
         reader.problem("plan.value", node, f"{what} names nobody", "leave it out to let anybody decide")
     return tuple(name for name, _ in found)
-
-
-def _assign(
-    reader: Reader,
-    node: Node,
-    what: str,
-    agent_node: Node | None,
-    who: str | None,
-    agents: Mapping[str, AgentSpec],
-) -> Vote | None:
-    found = reader.fields(node, "assign", f"{what}.assign")
-    mode: str | None = "direct"
-    if "mode" in found:
-        mode = reader.choice(found["mode"], f"{what}.assign.mode", ASSIGN_MODES, NOT_YET_VALUES["mode"])
-    elif isinstance(node.value, dict):
-        reader.missing(node, f"{what}.assign.mode", "one of direct, vote")
-    if mode != "vote":
-        for key in sorted(set(found) - {"mode"}) if mode == "direct" else ():
-            reader.problem("plan.value", node.keys[key], f"{what}.assign.{key} is for mode: vote only")
-        return None
-    if "voters" not in found:
-        reader.missing(node, f"{what}.assign.voters", "a number of replicas, or a list of agents")
-        return None
-    voters = _voters(reader, found["voters"], what, agent_node, who, agents)
-    quorum, threshold = len(voters) // 2 + 1, 0.5
-    if "quorum" in found and voters:
-        quorum = reader.integer(found["quorum"], f"{what}.assign.quorum", 1, len(voters)) or quorum
-    if "method" in found:
-        reader.choice(found["method"], f"{what}.assign.method", VOTE_METHODS, NOT_YET_VALUES["method"])
-    if "threshold" in found:
-        given = reader.number(found["threshold"], f"{what}.assign.threshold", 0.5, math.nextafter(1, 0))
-        threshold = threshold if given is None else given
-    return Vote(voters, quorum, threshold)
-
-
-def _voters(
-    reader: Reader,
-    node: Node,
-    what: str,
-    agent_node: Node | None,
-    who: str | None,
-    agents: Mapping[str, AgentSpec],
-) -> tuple[str, ...]:
-    if isinstance(node.value, list):
-        if agent_node is not None:
-            reader.problem(
-                "plan.value",
-                agent_node,
-                f"{what}.assign.voters names the agents already",
-                "leave `agent` out",
-            )
-        found = reader.texts(node, f"{what}.assign.voters")
-        for name, item in found:
-            if name not in agents:
-                _unknown_agent(reader, item, name, agents)
-        if not 1 <= len(node.value) <= VOTERS_MAX:
-            reader.problem("plan.value", node, f"{what}.assign.voters must name 1 to {VOTERS_MAX} agents")
-        return tuple(name for name, _ in found)
-    number = reader.integer(node, f"{what}.assign.voters", 1, VOTERS_MAX)
-    if number is None:
-        return ()
-    if agent_node is None:
-        reader.problem(
-            "plan.missing",
-            node,
-            f"{what}.agent is missing: whose replicas vote?",
-            "name it, or list the voters",
-        )
-        return ()
-    if who is not None and agents[who].replicas_max < number:
-        message = f"{number} voters are asked for, but {quoted(who)} has at most {agents[who].replicas_max} replicas"
-        reader.problem("plan.voters", node, message, f"set agents.{who}.replicas to {number}")
-    return (who or "",) * number

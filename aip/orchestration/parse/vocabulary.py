@@ -116,6 +116,7 @@ KNOWN: dict[str, dict[str, str]] = {
         "labels": "Text by text, on its messages: policy and limits.concurrency_by_label see them.",
         "heartbeat": "An attempt that reports no progress for so long is lost, and made again.",
         "output": "What a result must be, and how long it is kept.",
+        "plan": "A plan beside this one: the task's work is a run of it, `with` its inputs, its outputs the result.",
         "compensate": "What undoes the task, should the run fail or be cancelled after it has succeeded.",
     },
     "output": {
@@ -136,10 +137,17 @@ KNOWN: dict[str, dict[str, str]] = {
         "default": "The decision when it expires: approve or deny.",
     },
     "assign": {
-        "mode": "direct or vote.",
+        "mode": "direct, vote or market.",
         "voters": "Agents by name, each asked once, or how many replicas of `agent`.",
         "quorum": "Valid votes that must arrive; left out, a majority of the voters.",
-        "method": "How votes are counted: majority.",
+        "method": "How votes are counted: majority, weighted or ranked.",
+        "weights": "What each voter's vote counts for, by name; 1 where nothing is said.",
+        "weight": "reputation: what each vote counts for is looked up when it is counted.",
+        "deadline": "Of a vote: who has not answered by then has no vote.",
+        "auction": "vickrey: sealed bids, the lowest wins at the second price.",
+        "max_price": "Of a market: the most credits that one piece of the work may cost.",
+        "bid_timeout": "How long a bidder has to answer; 5s if left out.",
+        "bidders": "Agents by name; left out, every agent under `agents`.",
         "threshold": "One answer must have more than this part of the votes: 0.5 is a majority.",
     },
     "input": {
@@ -166,7 +174,9 @@ KNOWN: dict[str, dict[str, str]] = {
 }
 
 KNOWN["closing_task"] = {
-    key: meaning for key, meaning in KNOWN["task"].items() if key not in ("gate", "budget", "compensate")
+    key: meaning
+    for key, meaning in KNOWN["task"].items()
+    if key not in ("gate", "budget", "compensate", "plan")
 }
 KNOWN["schema"] = {
     **{key: meaning for key, meaning in KNOWN["input"].items() if key not in ("default", "format")},
@@ -183,26 +193,36 @@ KNOWN["schema"] = {
 
 NOT_YET: dict[str, frozenset[str]] = {
     "plan": frozenset({"schedule", "schedules", "plans"}),
-    "task": frozenset({"plan", "schedule"}),
-    "assign": frozenset({"auction", "bid_timeout", "max_price", "weight"}),
+    "task": frozenset({"schedule"}),
     "agent": frozenset({"labels"}),
 }
 NOT_YET_VALUES: dict[str, frozenset[str]] = {
     "isolation": frozenset({"container"}),
-    "mode": frozenset({"market", "auction", "swarm"}),
-    "method": frozenset({"approval", "borda", "plurality", "quadratic", "ranked", "unanimous", "weighted"}),
+    "mode": frozenset({"auction", "swarm"}),
+    "method": frozenset({"approval", "borda", "plurality", "quadratic", "unanimous"}),
 }
 NOT_YET_USES = ("a2a://", "acp://", "anp://", "mcp://", "builtin:")
 
 PRIORITIES = ("low", "normal", "high")
 ISOLATIONS = ("cell", "process")
-ASSIGN_MODES = ("direct", "vote")
-VOTE_METHODS = ("majority",)
+ASSIGN_FIELDS: dict[str, frozenset[str]] = {
+    "direct": frozenset(),
+    "vote": frozenset({"voters", "quorum", "threshold", "method", "weights", "weight", "deadline"}),
+    "market": frozenset({"auction", "max_price", "bid_timeout", "bidders"}),
+}
+ASSIGN_MODES = tuple(ASSIGN_FIELDS)
+VOTE_METHODS = ("majority", "weighted", "ranked")
+WEIGHTS = ("reputation",)
+AUCTIONS = ("vickrey",)
 INPUT_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
 RETRY_ON = ("transient", "timeout", "agent_lost", "any")
 STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one")
 DECISIONS = ("approve", "deny")
 
+_FILE_NAME = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
+PLAN_FILE_FORM = (
+    rf"^(\./)?({_FILE_NAME}/){{0,9}}{_FILE_NAME}\.ya?ml$"  # Beside the plan or below it: it travels with it.
+)
 PLAN_NAME_FORM = r"^[a-z][a-z0-9_.-]{0,62}$"
 NAME_FORM = r"^[A-Za-z][A-Za-z0-9_]{0,62}$"  # Tasks, inputs, outputs: what an expression can say after a dot.
 AGENT_FORM = r"^[a-z][a-z0-9_.-]{0,62}$"  # The type part of an address.
@@ -231,6 +251,8 @@ RESERVED_NAMES = frozenset({"in", "true", "false", "null"})  # No names in an ex
 
 ATTEMPTS_MAX = 100  # A task that fails this often fails for a reason that time does not heal.
 CONCURRENCY_MAX = 100_000
+PRICE_MAX = 10**9  # Credits for one piece of work; sums of a fan-out stay within 2**53.
+WEIGHT_MAX = 10**9
 VOTERS_MAX = 1_000
 USD_MAX = AMOUNT_MAX // 1_000_000
 PRICE_USD_MAX = 10_000  # A million tokens for more is a slip of the keyboard.

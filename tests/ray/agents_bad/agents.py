@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import partial
 
 import aip
 
@@ -33,16 +34,22 @@ class Bad(aip.Agent):
         return "x" * (9 << 20)
 
     @aip.capability
-    async def flood(self, target: str, messages: int, timeout_s: float, ctx: aip.Context) -> dict[str, int]:
+    async def flood(
+        self, target: str, capability: str, messages: int, timeout_s: float, ctx: aip.Context
+    ) -> dict[str, int]:
         """Calls that nobody answers in time, more than a mailbox holds; how many ended in which error."""
-        calls = [
-            asyncio.create_task(ctx.call(target, "slow", {}, timeout_s=timeout_s)) for _ in range(messages)
-        ]
+        ask = partial(ctx.call, target, capability, {}, timeout_s=timeout_s)
+        calls = [asyncio.create_task(ask()) for _ in range(messages)]
         done = await asyncio.gather(*calls, return_exceptions=True)
         return Counter(error.code for error in done if isinstance(error, aip.AIPError))
 
     @aip.capability
     async def slow(self) -> None:
+        await asyncio.sleep(1.0)
+
+    @aip.capability
+    async def slow_too(self) -> None:
+        """The same under a name, and so behind a circuit, of its own."""
         await asyncio.sleep(1.0)
 
     @aip.capability
