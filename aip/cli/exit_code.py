@@ -73,6 +73,8 @@ OF_RUN: dict[str, ExitCode] = {
     "running": _X.OK,
     "paused": _X.DENIED_OR_HELD,
     "held": _X.DENIED_OR_HELD,
+    "compensating": _X.OK,
+    "closing": _X.OK,
     "succeeded": _X.OK,
     "failed": _X.FAILED,
     "cancelled": _X.CANCELLED_OR_KILLED,

@@ -86,13 +86,18 @@ class RecordedEffects:
 
 @contextlib.contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """The run's code first on the path; what was imported from it is forgotten again, and no bytecode is left in it."""
+    """The run's code first on the path; what was imported from it is forgotten again, and no bytecode is left in it.
+
+    A module of the same name that this process has from elsewhere (`agents` is a package's name too) stands aside meanwhile.
+    """
     if not folder.is_dir():
         raise NotFound(
             f"the code of this run is gone: {folder}", hint="submit the plan again to have its code kept"
         )
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, str(folder))
+    own = {entry.name.removesuffix(".py") for entry in folder.iterdir()}
+    aside = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in own}
     try:
         yield
     finally:
@@ -101,6 +106,7 @@ def importable(folder: Path) -> Iterator[None]:
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None) or "").startswith(f"{folder}/"):
                 del sys.modules[name]
+        sys.modules.update(aside)
 
 
 def hosted(stored: Stored) -> list[AgentType]:
