@@ -50,12 +50,12 @@ from .process import Process, rpc
 from .run_ledger import RunLedger
 from .run_spec import address_of, folder, read_spec
 from .site import Site
+from .sub_run import VIEW_FILE, Lending, answer, bounded, child_id, child_spec, outcome
 
 EVENT = 1
 SYNC_EVERY_S = 0.05
 FENCE_EVERY_S = 0.2
 LOADED_MAX = 256  # Opened artifacts kept in memory.
-VIEW_FILE = "view.json"
 INPUT_CHARS_MAX = 2_000  # Of an attempt's input, in its error.
 LINGER_S = 1.0  # After the end, for those who watch to read the last view.
 REST_AFTER_S = 30.0  # Without anything to do but wait for a person, a run leaves its processes to others.
@@ -74,7 +74,11 @@ class RunProcess(Process):
     async def opened(self) -> None:
         home = self.site.home
         self._spec = await asyncio.to_thread(read_spec, home, self.run)
-        self._plan = parse(self._spec.plan_source, self._spec.plan_file, DEFAULT_LIMITS)
+        self._plan = bounded(
+            parse(self._spec.plan_source, self._spec.plan_file, DEFAULT_LIMITS), self._spec.budget
+        )
+        self._lending = Lending()
+        self._children: set[str] = set()  # Runs started for tasks that are under way.
         self._paid = bool(self._plan.limits.budget) or any(task.budget for task in self._plan.tasks.values())
         self._store = ArtifactStore(home.artifacts)
         self._loaded: dict[ArtifactRef, Any] = {}
@@ -182,6 +186,8 @@ class RunProcess(Process):
             match command:
                 case cmd.Dispatch():
                     self._attempts[command.lease] = self.task(self._attempt(command))
+                case cmd.StartRun():
+                    self._attempts[command.lease] = self.task(self._sub_run(command))
                 case cmd.CancelAttempt():
                     if (attempt := self._attempts.get(command.lease)) is not None:
                         attempt.cancel()
@@ -197,7 +203,8 @@ class RunProcess(Process):
                     self._over = True
                     self.task(self._finish(command))
         for account in self._ledger.owned():
-            if self.machine.run.tasks[account.partition("/")[2]].state.terminal:
+            task = self.machine.run.tasks.get(account.partition("/")[2])
+            if task is None or task.state.terminal:
                 self._ledger.end(account)
         self._version += 1
         changed, self._changed = self._changed, asyncio.Event()
@@ -226,6 +233,10 @@ class RunProcess(Process):
         while True:
             order = self._order()
             if order is not None and not self._over:
+                for child in self._children:
+                    self.fence.write(
+                        KillOrder(f"run/{child}", time.time(), order.by, f"parent: {order.reason}")
+                    )
                 self._take(inp.Kill(order.by, f"{order.target}: {order.reason}"))
             await asyncio.sleep(FENCE_EVERY_S)
 
@@ -305,6 +316,41 @@ class RunProcess(Process):
         else:
             self._take(inp.Succeeded(name, lease, value, self._spent(dispatch)))
 
+    async def _sub_run(self, start: cmd.StartRun) -> None:
+        """Start a run of another plan, or find it again, and wait for its end."""
+        lease, name, account = start.lease, start.attempt, start.budget_account
+        key = f"{start.idempotency_key}#{start.number}"
+        child = child_id(self.run, key)
+        self._children.add(child)
+        spent: dict[str, int] = {}
+        try:
+            lent: dict[str, int] = {}
+            if start.budget:
+                made = self._spec.plans[start.plan]
+                asked = parse(made.plan_source, made.plan_file, DEFAULT_LIMITS).limits.budget
+                lent = self._lending.lend(account, child, start.budget, asked)
+            spec = child_spec(self._spec, start.plan, key, start.arguments, lent)
+            request = {"spec": msgspec.to_builtins(spec, builtin_types=(bytes,))}
+            await self.peers.insist(ROOT, "submit", _encode(request))
+            self._take(inp.Progress(name, lease, f"run {child}", None))
+            view = await outcome(self.peers, self.site.home, child)
+            spent = {unit: amount for unit, amount in view["spend"]["spent"].items() if amount}
+            value = self._value(answer(view, child))
+        except asyncio.CancelledError:
+            if self._order() is None:  # Else the order holds for the child too, which is quicker and more.
+                act = _encode({"verb": "cancel", "by": f"run/{self.run}", "reason": f"{name} was cancelled"})
+                with contextlib.suppress(AIPError):  # It has ended.
+                    await self.peers.insist(f"run-{child}", "act", act, timeout_s=1.0)
+            self._take(inp.Failed(name, lease, to_record(Cancelled(f"attempt {name} was cancelled")), {}))
+        except AIPError as failed:
+            self._take(inp.Failed(name, lease, _with_input(failed, start), spent))
+        else:
+            self._take(inp.Succeeded(name, lease, value, spent))
+        finally:
+            self._attempts.pop(lease, None)
+            self._children.discard(child)
+            self._lending.give_back(account, child)
+
     async def _ask(self, dispatch: cmd.Dispatch) -> bytes:
         capability = dispatch.capability or ""
         address = await self._address(dispatch, capability)
@@ -329,7 +375,7 @@ class RunProcess(Process):
             budget=account,
             conversation=self.run,
             idempotency_key=dispatch.idempotency_key,
-            labels=(("task", dispatch.task), ("attempt", dispatch.attempt)),
+            labels=(*dispatch.labels.items(), ("task", dispatch.task), ("attempt", dispatch.attempt)),
         )
         return await self.cell.ask(envelope, self._listener(dispatch)) or b"\xc0"
 
@@ -446,7 +492,7 @@ class RunProcess(Process):
         self._journal.close()
 
 
-def _with_input(error: AIPError, dispatch: cmd.Dispatch) -> ErrorRecord:
+def _with_input(error: AIPError, dispatch: cmd.Dispatch | cmd.StartRun) -> ErrorRecord:
     """The error with what it was about: which attempt, and the beginning of what it was given."""
     error.details.update(attempt=dispatch.number, unit=dispatch.unit)
     given = plain(dispatch.arguments)

@@ -35,6 +35,8 @@ class RunSpec(msgspec.Struct, frozen=True):
     submitted_by: str
     submitted_at: float
     idempotency_key: str = ""
+    plans: dict[str, RunSpec] = {}  # Other plans that this one's tasks run, by the path it names them with.
+    budget: dict[str, int] = {}  # What a parent lends: the plan's own limits hold beside it.
 
 
 def folder(home: Home, run: str) -> Path:

@@ -28,9 +28,10 @@ from .compute.inspection import inspect_code
 from .errors import PlanInvalid, UsageError
 from .ids import new_id
 from .orchestration.parse import Problem, check, parse, resolve_inputs
-from .orchestration.plan import AgentSpec, Isolation, Plan
+from .orchestration.plan import AgentSpec, Isolation, Plan, TaskSpec
 from .settings import DEFAULT_LIMITS, Home
 
+NESTED_MAX = 8  # Plans in plans; deeper is a mistake, and each level is a process that waits.
 OURS = Path(__file__).parent  # The package `aip`.
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -72,25 +73,77 @@ def prepare(
     """Everything that can be wrong with a plan is found here, before a platform is asked."""
     plan = parse(source, file, DEFAULT_LIMITS)
     given = resolve_inputs(plan, inputs, Path.cwd())
-    bundle = Code(*pack(folder, home.code))
-    manifests = manifests_of(home, plan, bundle)
-    problems = check(plan, manifests)
-    if problems:
-        raise invalid(file, problems)
     now = time.time()
     run = new_id("r", now, random.Random(os.urandom(16)))
+    bundle = Code(*pack(folder, home.code))
+    spec = _spec(home, run, plan, source, file, folder, bundle, (folder.resolve() / Path(file).name,))
+    return msgspec.structs.replace(
+        spec, inputs=_encode(given), submitted_by=by, submitted_at=now, idempotency_key=idempotency_key
+    )
+
+
+def _spec(
+    home: Home,
+    run: str,
+    plan: Plan,
+    source: bytes,
+    file: str,
+    folder: Path,
+    bundle: Code,
+    outer: tuple[Path, ...],
+) -> RunSpec:
+    """A plan without its inputs, and with it every plan that it runs. `outer` are the files that led here."""
+    manifests = manifests_of(home, plan, bundle)
+    problems = check(plan, manifests)
+    plans: dict[str, RunSpec] = {}
+    for task in (*plan.tasks.values(), *plan.closing.values()):
+        if task.plan is None:
+            continue
+        place = task.position
+        path = (outer[-1].parent / task.plan).resolve()
+        problem = _sub_plan_problem(plan, task, path, folder, outer)
+        if problem:
+            message, hint = problem
+            problems.append(Problem("plan.subplan", place.file, place.line, place.column, message, hint))
+        elif task.plan not in plans:
+            text, name = read_plan(path), str(path.relative_to(folder.resolve()))
+            inner = parse(text, name, DEFAULT_LIMITS)
+            plans[task.plan] = _spec(home, run, inner, text, name, folder, bundle, (*outer, path))
+    if problems:
+        raise invalid(file, problems)
     types, pools = _pools(plan, run, bundle, manifests)
     return RunSpec(
         run=run,
         plan_source=source,
         plan_file=file,
-        inputs=_encode(given),
+        inputs=b"",
         types=types,
         pools=pools,
-        submitted_by=by,
-        submitted_at=now,
-        idempotency_key=idempotency_key,
+        submitted_by="",
+        submitted_at=0.0,
+        plans=plans,
     )
+
+
+def _sub_plan_problem(
+    plan: Plan, task: TaskSpec, path: Path, folder: Path, outer: tuple[Path, ...]
+) -> tuple[str, str] | None:
+    """Why this task cannot run that plan, and what to do; None where it can."""
+    if not path.is_relative_to(folder.resolve()):
+        return f"{task.plan} is outside {folder}", "put it beside this plan or below it"
+    if not path.is_file():
+        return f"there is no plan at {path}", "paths count from the plan that names them"
+    if path in outer:
+        return f"{task.plan} leads back to itself", "a plan that runs itself never ends"
+    if len(outer) >= NESTED_MAX:
+        return f"plans are nested deeper than {NESTED_MAX}", "let one plan run more of the others itself"
+    short = [unit for unit in plan.limits.budget if unit not in task.budget]
+    if short:
+        return (
+            f"task {task.name} runs another plan and has no part of the budget: {', '.join(short)}",
+            f"say how much it may spend: tasks.{task.name}.budget",
+        )
+    return None
 
 
 def manifests_of(home: Home, plan: Plan, bundle: Code) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,141 @@
+"""The reins of one turn: what a framework may do while it works for an AIP agent, and what ends it.
+
+Everything that leaves a framework passes here: its questions to the plan's model (`chat`, `chat_stream`) and its calls of other
+agents (`use`). Each is a message of this agent, so the guard, the budget, the deadline, the audit and a kill reach it.
+
+    a call of another agent                                     what its model reads
+    is answered                                                 the answer
+    is refused (Denied, a breaker, a bulkhead)                  `refused: …`
+    fails                                                       `error: …`
+    runs into a budget, a kill, a cancellation, a doubt         nothing: the turn ends with that error
+
+Frameworks catch exceptions: to retry, to fall back, to let their model explain them away. So an error that ends the turn is kept:
+every later call raises it again, and it is what the caller gets, whatever the framework answers after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, NoReturn
+
+import msgspec
+
+from ..agent import Context
+from ..errors import AIPError, BudgetExceeded, Cancelled, EffectInDoubt, Fenced, Killed, Refused, UsageError
+from ..runtime.turn import CURRENT
+from .tool import Tool
+
+RESULT_CHARS_MAX = 20_000  # Of a tool's result that a model reads: it is paid for again at every later step.
+TOLD_CHARS_MAX = 600  # Of an error that a model reads.
+CALL_S_MAX = 3_600.0  # Of one model call, where the turn itself has no deadline.
+ENDS_THE_TURN = (BudgetExceeded, Killed, Cancelled, Fenced, EffectInDoubt)
+
+
+def current_context() -> Context:
+    """The context of the turn that works here: for the author's own tools and nodes, in threads of a framework too."""
+    turn = CURRENT.get()
+    if turn is None:
+        raise UsageError(
+            "no agent is at work here", hint="call it from a tool or a node while its agent answers"
+        )
+    return turn.context
+
+
+class Reins:
+    """One turn of an adapted agent. `model` is "" where the framework brings its own model."""
+
+    def __init__(
+        self, ctx: Context, model: str, tools: Mapping[str, Tool], limits: Mapping[str, int] | None = None
+    ) -> None:
+        self.ctx = ctx
+        self.model = model
+        self.tools = tools
+        self.ended: AIPError | None = None
+        self.used: Counter[str] = Counter(tokens=0, usd_micro=0, requests=0)  # Of the plan's model.
+        self._limits = dict(limits or {})
+        self._made: Counter[str] = Counter()
+
+    async def chat(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask the plan's model: what `ModelAgent.chat` takes and answers."""
+        self.check()
+        try:
+            answer: dict[str, Any] = await self.ctx.call(
+                self._address(), "chat", self._limited(arguments), timeout_s=self._timeout_s()
+            )
+        except ENDS_THE_TURN as error:
+            self._end(error)
+        self._count(answer)
+        return answer
+
+    async def chat_stream(self, arguments: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The same as it is written: `{"delta"}` again and again, and the answer last."""
+        self.check()
+        parts: Any = self.ctx.stream(
+            self._address(), "chat_stream", self._limited(arguments), timeout_s=self._timeout_s()
+        )
+        try:
+            async with aclosing(parts):
+                async for part in parts:
+                    if "delta" not in part:
+                        self._count(part)
+                    yield part
+        except ENDS_THE_TURN as error:
+            self._end(error)
+
+    async def use(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """Call the capability behind an offered name; what the model reads of it."""
+        self.check()
+        tool = self.tools[name]
+        canonical = msgspec.json.encode([name, arguments], order="deterministic")
+        digest = hashlib.sha256(canonical).hexdigest()[:24]
+        self._made[digest] += 1
+        # The same for the same call of the same task: a repeated attempt does not do its effects again.
+        key = f"{self.ctx.idempotency_key}:{digest}-{self._made[digest]}"
+        try:
+            return _told(await self.ctx.call(tool.agent, tool.capability, arguments, idempotency_key=key))
+        except ENDS_THE_TURN as error:
+            self._end(error)
+        except Refused as error:
+            return f"refused: {error.message}"[:TOLD_CHARS_MAX]
+        except AIPError as error:
+            return f"error: {error.message}"[:TOLD_CHARS_MAX]
+
+    def check(self) -> None:
+        """Raises what ended the turn, if something did."""
+        if self.ended is not None:
+            raise self.ended
+
+    def _end(self, error: AIPError) -> NoReturn:
+        self.ended = self.ended or error
+        raise self.ended
+
+    def _address(self) -> str:
+        if not self.model:
+            raise UsageError(
+                "this agent has no model of the plan", hint="name one of the plan's models: `model: writer`"
+            )
+        whole = "/" in self.model or self.model.startswith("models.")
+        return self.model if whole else f"models.{self.model}"
+
+    def _limited(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if not self._limits:
+            return dict(arguments)
+        left = {unit: max(0, most - self.used[unit]) for unit, most in self._limits.items()}
+        return {**arguments, "limit": left}
+
+    def _timeout_s(self) -> float:
+        return min(self.ctx.remaining_s, CALL_S_MAX)
+
+    def _count(self, answer: Mapping[str, Any]) -> None:
+        for unit in self.used:
+            self.used[unit] += answer["usage"][unit]
+
+
+def _told(result: Any) -> str:
+    text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
+    if len(text) <= RESULT_CHARS_MAX:
+        return text
+    return f"{text[:RESULT_CHARS_MAX]}\n[cut: {len(text) - RESULT_CHARS_MAX} more characters]"
