@@ -7,8 +7,8 @@
     ├─ pool-…    its cells                      one_for_one, one supervisor a pool
     └─ runs      one run-… per active run       one_for_one, transient
 
-Its own state is a journal of declarations: pools (code and types), runs submitted and ended, and a term that grows with every
-start of it. Killed and restarted it folds the journal, takes its living children back as they are, and starts what is missing.
+Its own state is a journal of declarations: pools (code and types), runs submitted and ended, schedules, and a term that grows
+with every start of it. Killed and restarted it folds the journal, takes its living children back as they are, and starts what is missing.
 
 It keeps the *membership*: which cell of which generation hosts which pool. Every start and end of a cell makes a new epoch,
 which it pushes to all cells, runs and clients; a cell that missed one learns so from the answer to its next heartbeat. No
@@ -50,6 +50,7 @@ from .run import RunProcess
 from .run_spec import RunSpec, read_spec, write_spec
 from .site import Site
 from .supervisor import Child, Living, SupervisorShell
+from .timetable import Timetable
 
 NAME = "orchestrator"
 POOL_IDLE_S = 120.0  # A pool without agents and without a run keeps its cells warm this long.
@@ -113,6 +114,14 @@ class Orchestrator(Process):
         term, pools = 0, {}
         self._active: dict[str, RunRecord] = {}
         self._keys: dict[str, str] = {}
+        self.timetable = Timetable(
+            self.site.home,
+            self._journal,
+            self._commit.durable,
+            submit=self._submit,
+            is_active=self._active.__contains__,
+            note=self.feed.note,
+        )
         for record in self._journal.replay():
             match record.kind:
                 case 1:
@@ -127,6 +136,8 @@ class Orchestrator(Process):
                         self._keys[run.key] = run.run
                 case 4:
                     self._active.pop(record.payload.decode(), None)
+                case kind:
+                    self.timetable.fold(kind, record.payload)
         self.generation = term + 1
         self._journal.append(_TERM, self.generation.to_bytes(8, "big"))
         await self._commit.durable()
@@ -149,6 +160,7 @@ class Orchestrator(Process):
             run_ended=rpc(self._run_ended),
             run_rests=rpc(self._run_rests),
             membership=self._membership_now,
+            **{name: rpc(method) for name, method in self.timetable.methods.items()},
         )
         for shell in (self.control, self.nodes, self.state, self.runs):
             shell.begin()
@@ -156,6 +168,7 @@ class Orchestrator(Process):
         for active in list(self._active):
             self.task(self._start_run(active))
         self.task(self._watch_over())
+        self.task(self.timetable.keep())
 
     # The tree -------------------------------------------------------------------------------------------------------
 
@@ -449,6 +462,7 @@ class Orchestrator(Process):
         if self._active.pop(run, None) is not None:
             self._journal.append(_RUN_ENDED, run.encode())
             await self._commit.durable()
+        self.timetable.run_ended(run)
         self._release(run)
         for pool in self._pools.values():
             pool.runs.discard(run)
@@ -487,7 +501,8 @@ class Orchestrator(Process):
                 del self._clients[name]
             for pool in list(self._pools.values()):
                 self._size(pool, now)
-            if self._active or self._clients or any(sum(p.load.values()) for p in self._pools.values()):
+            agents = any(sum(pool.load.values()) for pool in self._pools.values())
+            if self._active or self._clients or agents or self.timetable.active:
                 self._touched = now
             if self._idle_stop_s and now - self._touched > self._idle_stop_s:
                 self._stop_platform()

@@ -33,10 +33,11 @@ from actors.link import Endpoint, Line
 from actors.run_spec import RunSpec
 
 from .compute.inspection import inspect_code
-from .deployment import prepare, read_plan, single
+from .deployment import prepare, prepare_schedule, read_plan, single
 from .errors import AIPError, NotFound, PlatformUnavailable, UsageError
 from .governance.kill import Fence, KillOrder, check_target
 from .orchestration.plan import Isolation
+from .orchestration.timetable import Schedule
 from .records import log_lines, stored_events, stored_logs, stored_run, stored_runs
 from .runtime.ports import CellLost, NotSent
 from .settings import Home
@@ -323,6 +324,44 @@ class Platform:
             )
         self.ask("orchestrator", "revive", run=run_id)
         self.ask(f"run-{run_id}", "act", verb=verb, by=by or whoami(), **details)
+
+    # Schedules ------------------------------------------------------------------------------------------------------
+
+    def create_schedule(
+        self, plan_path: Path, inputs: dict[str, Any], schedule: Schedule, *, by: str = ""
+    ) -> dict[str, Any]:
+        """Check a plan and ship its code, now; the clock submits it. Raises `PlanInvalid`, `UsageError`."""
+        spec, declared = prepare_schedule(self.home, plan_path, inputs, schedule, by or whoami())
+        return self._schedule(
+            "create",
+            schedule=msgspec.to_builtins(declared),
+            template=msgspec.to_builtins(spec, builtin_types=(bytes,)),
+        )
+
+    def schedules(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ask("orchestrator", "schedules")
+        return found
+
+    def schedule(self, name: str) -> dict[str, Any]:
+        return self._schedule("show", name=name)
+
+    def pause_schedule(self, name: str) -> dict[str, Any]:
+        return self._schedule("pause", name=name)
+
+    def resume_schedule(self, name: str) -> dict[str, Any]:
+        return self._schedule("resume", name=name)
+
+    def remove_schedule(self, name: str) -> dict[str, Any]:
+        return self._schedule("remove", name=name)
+
+    def run_schedule(self, name: str) -> str:
+        """One run of it now, beside the clock; the run's id. Asked again after a lost answer it is still one run."""
+        run: str = self.ask("orchestrator", "schedule_run", name=name, at=round(time.time(), 3))
+        return run
+
+    def _schedule(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        shown: dict[str, Any] = self.ask("orchestrator", f"schedule_{verb}", **arguments)
+        return shown
 
     # Agents ---------------------------------------------------------------------------------------------------------
 

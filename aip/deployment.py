@@ -29,6 +29,7 @@ from .errors import PlanInvalid, UsageError
 from .ids import new_id
 from .orchestration.parse import Problem, check, parse, resolve_inputs
 from .orchestration.plan import AgentSpec, Isolation, Plan, TaskSpec
+from .orchestration.timetable import SCHEDULED_AT, Schedule, checked, stamp
 from .settings import DEFAULT_LIMITS, Home
 
 NESTED_MAX = 8  # Plans in plans; deeper is a mistake, and each level is a process that waits.
@@ -80,6 +81,28 @@ def prepare(
     return msgspec.structs.replace(
         spec, inputs=_encode(given), submitted_by=by, submitted_at=now, idempotency_key=idempotency_key
     )
+
+
+def prepare_schedule(
+    home: Home, plan_path: Path, inputs: Mapping[str, Any], schedule: Schedule, by: str
+) -> tuple[RunSpec, Schedule]:
+    """The run that every run of a schedule is made from, and the schedule that names it.
+
+    An input `scheduled_at` is the clock's to fill; a time stands in it here, so that the inputs can be checked as a whole.
+    """
+    source = read_plan(plan_path)
+    plan = parse(source, str(plan_path), DEFAULT_LIMITS)
+    given = dict(inputs)
+    if SCHEDULED_AT in plan.inputs:
+        if SCHEDULED_AT in given:
+            raise UsageError(f"the schedule fills the input {SCHEDULED_AT}", hint="leave it out")
+        if plan.inputs[SCHEDULED_AT].schema.get("type") != "string":
+            raise UsageError(f"inputs.{SCHEDULED_AT} is not a string", hint="declare it as {type: string}")
+        given[SCHEDULED_AT] = stamp(int(schedule.created_at), schedule.timezone)
+    named = msgspec.structs.replace(schedule, name=schedule.name or plan.name.lower(), plan=plan.name, by=by)
+    checked(named)
+    spec = prepare(home, source, str(plan_path), plan_path.resolve().parent, given, by=by)
+    return spec, msgspec.structs.replace(named, template=spec.run)
 
 
 def _spec(

@@ -44,9 +44,13 @@ class MemoryAudit:
     def __init__(self) -> None:
         self.entries: list[tuple[str, str, dict[str, Any]]] = []
         self.admissions = 0
+        self.calls: list[tuple[str, str, str]] = []  # id, cause, error code of those that ended.
 
     def admitted(self, envelope: Envelope) -> None:
         self.admissions += 1
+
+    def settled(self, envelope: Envelope, started: float, ended: float, code: str) -> None:
+        self.calls.append((envelope.id, envelope.causation, code))
 
     def note(self, kind: str, subject: str, detail: Mapping[str, Any]) -> None:
         self.entries.append((kind, subject, dict(detail)))

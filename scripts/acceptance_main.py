@@ -110,6 +110,7 @@ def ctrl_c_leaves_nothing_of_the_run(me: Stranger) -> str:
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(me.folder)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ignored where a shell started this in the background.
         command = me.command("submit", me.plan, "-i", "output=interrupted")
         os.execve(command[0], command, me.environment)
     screen = threading.Thread(target=_drain, args=(terminal,))

@@ -111,6 +111,7 @@ class Adapted(Agent):
         """A turn of the framework: its money held, its errors told as ours, and what ended it not explained away."""
         limits = self.config.budget.model_dump(exclude_none=True)
         reins = Reins(ctx, self._model, await self._tools(ctx), limits)
+        reins.take()
         try:
             if self.own_model is None or self._model:
                 yield reins, Report()
@@ -123,6 +124,8 @@ class Adapted(Agent):
             if told is error:
                 raise
             raise told from error
+        finally:
+            reins.drop()
         reins.check()
 
     async def _tools(self, ctx: Context) -> dict[str, Tool]:

@@ -6,7 +6,7 @@ out; **anything else is refused by its name**, because a setting that is silentl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import InvalidPayload
@@ -22,7 +22,10 @@ IDLE = frozenset(
     | {"prompt_cache_key", "prompt_cache_retention"}
 )
 SHAPED = frozenset({"messages", "tools", "tool_choice", "response_format", "stop"})
-NOTHING: Mapping[str, Any] = {"n": 1, "parallel_tool_calls": True}  # With these values they ask for what happens anyway.
+NOTHING: Mapping[str, Any] = {
+    "n": 1,
+    "parallel_tool_calls": True,
+}  # With these values they ask for what happens anyway.
 FINISHES = ("stop", "length", "tool_calls", "content_filter")
 
 
@@ -76,6 +79,17 @@ def _schema(response_format: Any) -> dict[str, Any] | None:
         schema: dict[str, Any] = response_format["json_schema"]["schema"]
         return schema
     raise InvalidPayload(f"response_format: {kind!r}; use text, json_object or json_schema")
+
+
+def distinct(answer: dict[str, Any], messages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """`answer` with ids of tool calls that no earlier message has: some endpoints count from nought in every answer."""
+    taken = {call["id"] for message in messages for call in message.get("tool_calls") or ()}
+    calls = []
+    for call in answer["tool_calls"]:
+        unique = call["id"] if call["id"] not in taken else f"{call['id']}-{len(taken)}"
+        taken.add(unique)
+        calls.append({**call, "id": unique})
+    return {**answer, "tool_calls": calls}
 
 
 def completion(answer: Mapping[str, Any], model: str) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from .reins import Reins
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-BASE_URL = "http://plan.invalid/v1"  # A name that no network resolves (RFC 6761): if it is ever asked for, it fails.
+BASE_URL = (
+    "http://plan.invalid/v1"  # A name that no network resolves (RFC 6761): if it is ever asked for, it fails.
+)
 
 
 def client(reins: Reins) -> AsyncOpenAI:

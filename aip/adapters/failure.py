@@ -60,11 +60,13 @@ class Unpriced(Refused):
 Table = Mapping[type[BaseException], type[AdapterFailed]]
 
 
-def translated(error: Exception, framework: str, packages: tuple[str, ...], table: Table, made_at: str) -> Exception:
+def translated(
+    error: Exception, framework: str, packages: tuple[str, ...], table: Table, made_at: str
+) -> Exception:
     """`error` as the caller of an adapted agent is to see it."""
-    for cause in _causes(error):
-        if isinstance(cause, AIPError):
-            return cause
+    for inner in _causes(error):
+        if isinstance(inner, AIPError):
+            return inner
     if not _is_of(error, packages):
         return error
     kind = next((table[base] for base in type(error).__mro__ if base in table), None)
@@ -81,7 +83,8 @@ def translated(error: Exception, framework: str, packages: tuple[str, ...], tabl
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    waiting, seen = [error], 0
+    waiting: list[BaseException] = [error]
+    seen = 0
     while waiting and seen < CHAIN_MAX:
         current = waiting.pop(0)
         seen += 1

@@ -48,9 +48,7 @@ class OpenAIAgentsAgent(Adapted):
         finally:
             _tell(report, result)
 
-    async def parts(
-        self, prompt: str, reins: Reins, report: Report
-    ) -> AsyncGenerator[dict[str, Any], None]:
+    async def parts(self, prompt: str, reins: Reins, report: Report) -> AsyncGenerator[dict[str, Any], None]:
         result = sdk().Runner.run_streamed(self._armed(reins), prompt, **self._given(reins))
         names: dict[str, str] = {}
         try:
@@ -98,8 +96,8 @@ def agent_of(
 ) -> type[OpenAIAgentsAgent]:
     """The class of AIP agents that answer with an `agents.Agent`; a plan names it as `use: "module:name"`.
 
-    `model` is one of the plan's; None for an agent with a model of its own, whose `own_model` says what a run may use. `tools` are
-    capabilities of other agents. The author's own tools have the turn's `aip.Context` as `wrapper.context`.
+    `model` is one of the plan's; None for an agent with a model of its own, whose `own_model` says what a run may use. `tools`
+    are capabilities of other agents. The author's own tools have the turn's `aip.Context` as `wrapper.context`.
     """
     expected(agent, sdk().Agent, "an agents.Agent")
     return made(

@@ -37,9 +37,7 @@ class PydanticAIAgent(Adapted):
         finally:
             _tell(report, given["usage"])
 
-    async def parts(
-        self, prompt: str, reins: Reins, report: Report
-    ) -> AsyncGenerator[dict[str, Any], None]:
+    async def parts(self, prompt: str, reins: Reins, report: Report) -> AsyncGenerator[dict[str, Any], None]:
         from pydantic_ai import messages
         from pydantic_ai.run import AgentRunResultEvent
 
@@ -92,8 +90,8 @@ def agent_of(
 ) -> type[PydanticAIAgent]:
     """The class of AIP agents that answer with a `pydantic_ai.Agent`; a plan names it as `use: "module:name"`.
 
-    `model` is one of the plan's; None for an agent with a model of its own, whose `own_model` says what a run may use. `tools` are
-    capabilities of other agents. `deps` makes the dependencies of a run.
+    `model` is one of the plan's; None for an agent with a model of its own, whose `own_model` says what a run may use. `tools`
+    are capabilities of other agents. `deps` makes the dependencies of a run.
     """
     try:
         from pydantic_ai.agent import AbstractAgent
@@ -105,7 +103,12 @@ def agent_of(
             f"agent_of: the agent wants dependencies of type {agent.deps_type.__name__}",
             hint="give agent_of deps=, a function from aip.Context to them, or declare deps_type=aip.Context",
         )
-    said: Mapping[str, Any] = {"model": model, "tools": tuple(tools), "steps_max": steps_max, "own_model": own_model}
+    said: Mapping[str, Any] = {
+        "model": model,
+        "tools": tuple(tools),
+        "steps_max": steps_max,
+        "own_model": own_model,
+    }
     # As a static method: a function in a class body would become a method.
     bound = {"deps": None if deps is None else staticmethod(deps)}
     return made(PydanticAIAgent, agent, agent.name or "pydantic-ai-agent", "", **said, **bound)
@@ -113,10 +116,10 @@ def agent_of(
 
 def _model(reins: Reins) -> Any:
     from pydantic_ai.models.openai import OpenAIChatModel
-    from pydantic_ai.profiles.openai import OpenAIModelProfile
+    from pydantic_ai.profiles import ModelProfile
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    profile = OpenAIModelProfile(openai_supports_tool_choice_required=False)
+    profile = ModelProfile(supports_forced_tool_choice=False)  # See `completion.py`.
     return OpenAIChatModel(reins.model, provider=OpenAIProvider(openai_client=client(reins)), profile=profile)
 
 

@@ -15,23 +15,30 @@ every later call raises it again, and it is what the caller gets, whatever the f
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import hashlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
-from typing import Any, NoReturn
+from contextvars import ContextVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
 from ..agent import Context
 from ..errors import AIPError, BudgetExceeded, Cancelled, EffectInDoubt, Fenced, Killed, Refused, UsageError
 from ..runtime.turn import CURRENT
+from .completion import distinct
 from .tool import Tool
 
 RESULT_CHARS_MAX = 20_000  # Of a tool's result that a model reads: it is paid for again at every later step.
 TOLD_CHARS_MAX = 600  # Of an error that a model reads.
 CALL_S_MAX = 3_600.0  # Of one model call, where the turn itself has no deadline.
 ENDS_THE_TURN = (BudgetExceeded, Killed, Cancelled, Fenced, EffectInDoubt)
+
+T = TypeVar("T")
+_REINS: ContextVar[Reins | None] = ContextVar("aip_reins", default=None)
 
 
 def current_context() -> Context:
@@ -42,6 +49,17 @@ def current_context() -> Context:
             "no agent is at work here", hint="call it from a tool or a node while its agent answers"
         )
     return turn.context
+
+
+def current_reins() -> Reins:
+    """The reins of the turn that works here: for models and tools that were made before there was a turn."""
+    reins = _REINS.get()
+    if reins is None:
+        raise UsageError(
+            "the plan's model is asked outside an agent",
+            hint="give the graph to agent_of, and call that agent",
+        )
+    return reins
 
 
 class Reins:
@@ -57,6 +75,35 @@ class Reins:
         self.used: Counter[str] = Counter(tokens=0, usd_micro=0, requests=0)  # Of the plan's model.
         self._limits = dict(limits or {})
         self._made: Counter[str] = Counter()
+        self._loop = asyncio.get_running_loop()
+        self._from_threads: set[concurrent.futures.Future[Any]] = set()
+
+    def take(self) -> None:
+        """These are the reins from here on, in this task and whatever it starts."""
+        _REINS.set(self)
+
+    def drop(self) -> None:
+        """The turn is over: what threads still wait for is cancelled. They themselves cannot be."""
+        for waiting in list(self._from_threads):
+            waiting.cancel()
+
+    def from_thread(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do on the loop what a synchronous tool or node asks for from its thread."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
+        else:
+            work.close()
+            raise UsageError(
+                "a synchronous call of the plan's model would block its cell",
+                hint="await `ainvoke`, or make the node a plain `def`: it runs in a thread",
+            )
+        self._from_threads.add(waiting)
+        try:
+            return waiting.result()
+        finally:
+            self._from_threads.discard(waiting)
 
     async def chat(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Ask the plan's model: what `ModelAgent.chat` takes and answers."""
@@ -68,7 +115,7 @@ class Reins:
         except ENDS_THE_TURN as error:
             self._end(error)
         self._count(answer)
-        return answer
+        return distinct(answer, arguments["messages"])
 
     async def chat_stream(self, arguments: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The same as it is written: `{"delta"}` again and again, and the answer last."""
@@ -81,6 +128,7 @@ class Reins:
                 async for part in parts:
                     if "delta" not in part:
                         self._count(part)
+                        part = distinct(part, arguments["messages"])
                     yield part
         except ENDS_THE_TURN as error:
             self._end(error)

@@ -16,14 +16,14 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import AIPError, UsageError
-from . import about, agents, audit, init, kill, plan, platform, run, secret, steer, submit, top
+from . import about, agents, audit, init, kill, plan, platform, run, schedule, secret, steer, submit, top
 from .command import Root
 from .exit_code import ExitCode
 from .session import Format, Session
 
 SECTIONS: dict[str, list[click.Command]] = {
     "Start here": [init.init, submit.submit, agents.agents, plan.plan],
-    "Runs": [run.run, run.logs, steer.approve, steer.cancel, steer.pause, steer.resume, steer.retry],
+    "Runs": [run.run, run.logs, steer.approve, steer.cancel, steer.pause, steer.resume, steer.retry, schedule.schedule],
     "The platform": [platform.up, platform.down, platform.status, top.top, platform.doctor],
     "Governance": [kill.kill, audit.audit, secret.secret],
     "This command": [about.completion, about.version],

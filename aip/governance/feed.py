@@ -20,6 +20,7 @@ FLUSH_EVERY_S = 0.2  # An admission is accounted for within this time.
 NOTES_MAX = 50_000  # Unsent notes of one process: about 15 MB. Beyond it the log is down, and that is what the gap says.
 ADMISSIONS_MAX = 20_000  # One flush entry covers at most this many.
 BATCH_MAX = 2_000
+ROWS_MAX = 1_000  # Calls of one `messages` entry: a line of the log holds 1 MiB, a row some 300 bytes.
 RECORD_TIMEOUT_S = 30.0
 
 Send = Callable[[Batch], Awaitable[None]]
@@ -34,6 +35,7 @@ class AuditFeed:
         self._clock = clock
         self._number = 0
         self._admitted: list[Envelope] = []
+        self._settled: list[tuple[Envelope, float, float, str]] = []
         self._notes: list[Noted] = []
         self._sending = asyncio.Lock()
         self._sent = 0
@@ -45,6 +47,12 @@ class AuditFeed:
         admitted.append(envelope)
         if len(admitted) >= ADMISSIONS_MAX:
             self._close_admissions()
+
+    def settled(self, envelope: Envelope, started: float, ended: float, code: str) -> None:
+        settled = self._settled
+        settled.append((envelope, started, ended, code))
+        if len(settled) >= ROWS_MAX:
+            self._close_settled()
 
     def note(self, kind: str, subject: str, detail: Mapping[str, Any]) -> None:
         self._number += 1
@@ -73,10 +81,33 @@ class AuditFeed:
             root = tree_head([digest(envelope) for envelope in admitted]).hex()
             self.note("flush", self._producer, {"admitted": len(admitted), "root": root})
 
+    def _close_settled(self) -> None:
+        """One entry a run: which calls ended, who asked whom, because of what. `aip run trace` is made of them."""
+        settled, self._settled = self._settled, []
+        rows: dict[str, list[list[Any]]] = {}
+        for envelope, started, ended, code in settled:
+            attempt = next((value for name, value in envelope.labels if name == "attempt"), "")
+            rows.setdefault(envelope.run, []).append(
+                [
+                    envelope.id,
+                    envelope.causation,
+                    attempt,
+                    envelope.sender,
+                    envelope.recipient,
+                    envelope.capability,
+                    started,
+                    ended,
+                    code,
+                ]
+            )
+        for run, found in rows.items():
+            self.note("messages", run, {"run": run, "rows": found})
+
     async def flush(self, durable: bool = False) -> bool:
         """Send what waits. False if the log could not be reached; it all stays for the next time."""
         async with self._sending:
             self._close_admissions()
+            self._close_settled()
             while self._notes or durable:
                 notes = self._notes[:BATCH_MAX]
                 try:

@@ -211,6 +211,8 @@ class Cell:
             self.calls.close(envelope.id)
             now = self.clock()
             self.guard.settle(envelope, now, now - call.started, error)
+            if envelope.run:
+                self.audit.settled(envelope, call.started, now, error.code if error is not None else "")
 
     async def send(self, envelope: Envelope) -> None:
         """A tell: returns when the message is on its way, waiting for room where the receiver is behind (O3)."""
@@ -266,6 +268,8 @@ class Cell:
                 call.future.exception()
             now = self.clock()
             self.guard.settle(envelope, now, now - call.started, error)
+            if envelope.run:
+                self.audit.settled(envelope, call.started, now, error.code if error is not None else "")
 
     async def _admit(self, envelope: Envelope) -> Envelope:
         """The guard's word. A refusal is raised to the caller and is an audit entry of its own.

@@ -148,7 +148,11 @@ class Host:
         now = cell.clock()
         refusal = cell.guard.fence.peek(envelope, now)
         if refusal is not None:
-            cell.audit.note("message.refused", envelope.recipient, {"code": refusal.code, "id": envelope.id})
+            cell.audit.note(
+                "message.refused",
+                envelope.recipient,
+                {"code": refusal.code, "id": envelope.id, "run": envelope.run},
+            )
             raise refusal
         if envelope.deadline and now >= envelope.deadline:
             raise DeadlineExceeded(f"waited in the mailbox of {envelope.recipient} until its deadline")

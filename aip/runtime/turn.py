@@ -207,7 +207,9 @@ class CellTurn:
         except Exception as error:
             await cell.checkpoints.end_effect(self.agent, incarnation, key, None)
             cell.audit.note(
-                "effect.failed", self.agent, {"effect": name, "key": key, "error": plain(str(error))}
+                "effect.failed",
+                self.agent,
+                {"effect": name, "key": key, "run": self.run, "error": plain(str(error))},
             )
             raise
         data = codec.encode(result, cell.limits)

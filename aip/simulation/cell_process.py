@@ -61,6 +61,9 @@ class Notes:
     def admitted(self, envelope: Envelope) -> None:
         """Counted by `Tally`."""
 
+    def settled(self, envelope: Envelope, started: float, ended: float, code: str) -> None:
+        """The witness counts outcomes where they are given."""
+
     def note(self, kind: str, subject: str, detail: Mapping[str, Any]) -> None:
         if self._process.alive:
             self._witness.event("note", kind, subject, detail.get("code", ""))

@@ -1,6 +1,7 @@
 """The documents keep their word: what they show can be typed, compiled and parsed, and their tables are complete.
 
-Nothing is run here. Commands go through click's own parser, python blocks through the compiler, plans through the plan parser.
+Commands go through click's own parser, python blocks through the compiler, plans through the plan parser; agents that a page
+defines are made. No command is run and no platform started.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import pytest
 
 import aip as package
-from aip import Context, errors
+from aip import Context, errors, testing
+from aip.agent import manifest
 from aip.cli.exit_code import ExitCode, of_error
 from aip.cli.main import aip
 from aip.cli.session import Session
@@ -131,6 +133,29 @@ def test_a_command_that_does_not_exist_would_be_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
 def test_every_python_block_compiles(block: Block) -> None:
     compile(block.text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def defined_in(block: Block) -> dict[str, Any]:
+    """What a block of python defines, under the names it gives."""
+    names: dict[str, Any] = {"__name__": "of_a_document"}
+    exec(block.text, names)
+    return {name: one for name, one in names.items() if getattr(one, "__module__", "") == "of_a_document"}
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("python") if "Agent):" in b.text], ids=str)
+def test_every_agent_in_the_documents_is_one(block: Block) -> None:
+    agents = defined_in(block).values()
+    assert agents
+    assert [agent for agent in agents if not manifest(agent)["capabilities"]] == []
+
+
+async def test_the_configured_agent_of_the_reference_gets_its_configuration_and_no_secret_of_nobody() -> None:
+    writer = defined_in(next(one for one in blocks("python") if "class Config" in one.text))["Writer"]
+    critic = testing.configured(writer, "critic", tone="harsh", token="secret:OF_NOBODY")
+    async with testing.platform(critic) as p:
+        assert await p.call("critic/any", "sign", text="no") == "no (harsh)"
+        with pytest.raises(errors.NotFound, match="OF_NOBODY"):
+            await p.call("critic/any", "post", text="hello")
 
 
 @pytest.mark.parametrize("block", [b for b in blocks("yaml") if "apiVersion: aip/" in b.text], ids=str)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from ray_kit import until
 
 from aip.errors import PlanInvalid
+from aip.governance import audit
+from aip.ids import base_type
 
 pytestmark = pytest.mark.ray
 
 FOLDER = Path(__file__).parent / "agents_named"
+
+
+def calls_of(platform, run):
+    """Who called what on behalf of this run, as the audit log has it."""
+    lines = audit.log_path(platform.home.audit).read_text().splitlines()
+    entries = [json.loads(line) for line in lines if f'"{run}"' in line and '"messages"' in line]
+    rows = [row for entry in entries for row in entry["detail"]["rows"]]
+    return {(base_type(row[3]), row[5]) for row in rows}
 
 
 def test_agents_of_a_plan_reach_each_other_by_name_each_with_its_configuration(platform):
@@ -23,6 +35,7 @@ def test_agents_of_a_plan_reach_each_other_by_name_each_with_its_configuration(p
     assert tasks["lost"]["error"]["message"] == "the plan of this run has no agent 'nobody'"
     assert "editor, harsh, plain, warm" in tasks["lost"]["error"]["hint"]
     assert view["spend"]["spent"]["tokens"] == 50
+    until(lambda: calls_of(platform, run) >= {("editor", "write"), ("run", "edit"), ("run", "buy")})
 
 
 def test_a_configuration_that_does_not_fit_is_a_problem_of_the_plan(platform, tmp_path):

@@ -35,7 +35,7 @@ def test_a_task_is_a_run_of_another_plan_and_its_outputs_are_the_result(platform
 def test_a_parent_that_dies_takes_its_children_up_again(platform, tmp_path):
     given = {"titles": ["one", "two"], "folder": str(tmp_path), "seconds": 3.0}
     run = platform.submit(FOLDER / "book.yaml", given)
-    until(lambda: (tmp_path / "marks").exists())
+    until((tmp_path / "marks").exists)
     kill9(pids(platform)[f"run-{run}"])
     view = last(platform.watch(run))
     assert view["outputs"] == {"texts": [{"text": "ONE"}, {"text": "TWO"}]}
@@ -53,7 +53,7 @@ def test_the_error_of_a_child_is_the_error_of_its_task(platform, tmp_path):
 @pytest.mark.parametrize("end", ["cancel", "kill"])
 def test_a_child_ends_with_its_parent(platform, tmp_path, end):
     run = platform.submit(FOLDER / "book.yaml", {"titles": ["one"], "folder": str(tmp_path), "seconds": 60.0})
-    until(lambda: (tmp_path / "marks").exists())
+    until((tmp_path / "marks").exists)
     (child,) = children(platform, run)
     if end == "cancel":
         platform.cancel(run, "enough")
