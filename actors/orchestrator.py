@@ -8,7 +8,8 @@
     └─ runs      one run-… per active run       one_for_one, transient
 
 Its own state is a journal of declarations: pools (code and types), runs submitted and ended, schedules, and a term that grows
-with every start of it. Killed and restarted it folds the journal, takes its living children back as they are, and starts what is missing.
+with every start of it. Killed and restarted it folds the journal, takes its living children back as they are, and starts what is
+missing.
 
 It keeps the *membership*: which cell of which generation hosts which pool. Every start and end of a cell makes a new epoch,
 which it pushes to all cells, runs and clients; a cell that missed one learns so from the answer to its next heartbeat. No
@@ -60,7 +61,7 @@ CLIENT_LEASE_S = 15.0
 ADOPTED_WITHIN_S = 10.0
 OPEN_AGAIN_S = 1.0
 
-_TERM, _POOL, _RUN, _RUN_ENDED = 1, 2, 3, 4
+_TERM, _POOL, _RUN, _RUN_ENDED, _RUN_RESTS = 1, 2, 3, 4, 5
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -113,6 +114,7 @@ class Orchestrator(Process):
         self._commit = GroupCommit(self._journal, ThreadPoolExecutor(1, thread_name_prefix="fsync"))
         term, pools = 0, {}
         self._active: dict[str, RunRecord] = {}
+        self._alarms: dict[str, float] = {}  # Resting runs that the clock wakes, and when.
         self._keys: dict[str, str] = {}
         self.timetable = Timetable(
             self.site.home,
@@ -136,6 +138,11 @@ class Orchestrator(Process):
                         self._keys[run.key] = run.run
                 case 4:
                     self._active.pop(record.payload.decode(), None)
+                    self._alarms.pop(record.payload.decode(), None)
+                case 5:
+                    run, at = msgspec.msgpack.decode(record.payload)
+                    self._active.pop(run, None)
+                    self._alarms[run] = at
                 case kind:
                     self.timetable.fold(kind, record.payload)
         self.generation = term + 1
@@ -158,7 +165,6 @@ class Orchestrator(Process):
             wake=rpc(self._wake),
             load=rpc(self._load),
             run_ended=rpc(self._run_ended),
-            run_rests=rpc(self._run_rests),
             membership=self._membership_now,
             **{name: rpc(method) for name, method in self.timetable.methods.items()},
         )
@@ -456,34 +462,32 @@ class Orchestrator(Process):
         child = ChildSpec(name, restart=Restart.TRANSIENT, shutdown_s=10.0)
         self.runs.add(Child(child, RunProcess, (run,)))
 
-    async def _run_ended(self, run: str, state: str) -> None:
-        """The run's own word that it is over (or held with nobody to wait for); its process leaves."""
+    async def _run_ended(self, run: str, state: str, wake_at: float = 0.0) -> None:
+        """The run's own word that it is over, or waits for a person and until `wake_at` for nothing else; its process leaves."""
         self._touched = time.monotonic()
         if self._active.pop(run, None) is not None:
-            self._journal.append(_RUN_ENDED, run.encode())
+            if wake_at:
+                self._alarms[run] = wake_at
+                self._journal.append(_RUN_RESTS, _encode((run, wake_at)))
+            else:
+                self._alarms.pop(run, None)
+                self._journal.append(_RUN_ENDED, run.encode())
             await self._commit.durable()
         self.timetable.run_ended(run)
-        self._release(run)
         for pool in self._pools.values():
+            self._release(pool, run)
             pool.runs.discard(run)
             pool.idle_since = time.monotonic()
         self.runs.living.get(f"run-{run}", _NOBODY).leaving = True
 
-    async def _run_rests(self, run: str) -> None:
-        """The run waits for a person: what its agents hold is free for others, its process stays for the clock's sake."""
-        self._release(run)
-
-    def _release(self, run: str) -> None:
-        """The agents of this run leave, and the cells that are theirs alone; mail for one wakes it again."""
-        for pool in self._pools.values():
-            for cell in list(pool.members):
-                self.task(self._release_run(cell, run))
-            own = {
-                cell for address, cell in pool.pins.items() if address.partition("/")[2].startswith(f"{run}.")
-            }
-            if own & pool.wanted:
-                pool.wanted -= own
-                self._reconcile(pool)
+    def _release(self, pool: Pool, run: str) -> None:
+        """The agents of this run leave, and the cells that are theirs alone."""
+        for cell in list(pool.members):
+            self.task(self._release_run(cell, run))
+        own = {cell for address, cell in pool.pins.items() if address.partition("/")[2].startswith(f"{run}.")}
+        if own & pool.wanted:
+            pool.wanted -= own
+            self._reconcile(pool)
 
     async def _release_run(self, cell: str, run: str) -> None:
         try:
@@ -501,6 +505,9 @@ class Orchestrator(Process):
                 del self._clients[name]
             for pool in list(self._pools.values()):
                 self._size(pool, now)
+            for run in [run for run, at in self._alarms.items() if at <= time.time()]:
+                del self._alarms[run]
+                self.task(self._revive(run))
             agents = any(sum(pool.load.values()) for pool in self._pools.values())
             if self._active or self._clients or agents or self.timetable.active:
                 self._touched = now

@@ -58,7 +58,7 @@ FENCE_EVERY_S = 0.2
 LOADED_MAX = 256  # Opened artifacts kept in memory.
 INPUT_CHARS_MAX = 2_000  # Of an attempt's input, in its error.
 LINGER_S = 1.0  # After the end, for those who watch to read the last view.
-REST_AFTER_S = 30.0  # Without anything to do but wait for a person, a run leaves its processes to others.
+REST_AFTER_S = 15.0  # Without anything to do but wait for a person, a run leaves its processes to others.
 RESTING = frozenset({RunState.HELD, RunState.PAUSED})
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -263,28 +263,25 @@ class RunProcess(Process):
         self.depart()
 
     async def _rest_when_waiting(self) -> None:
-        """A run that only waits for a person: its agents leave, and its own process too unless the clock can wake it.
+        """A run that only waits for a person, or for the clock: its agents leave, and its own process too.
 
-        A person's act brings the process back (`revive`), the next mail an agent; both go on from what they left.
+        A person's act or its alarm at the root brings the process back, which goes on from its journal.
         """
-        rested = False
         while not self._over:
             await asyncio.sleep(FENCE_EVERY_S)
-            if self.machine.run.state not in RESTING or self._attempts or self._inbox:
-                self._busy_at_s, rested = time.monotonic(), False
-            elif time.monotonic() - self._busy_at_s > REST_AFTER_S and not rested:
-                rested = True
-                if self._due_s < inf:
-                    await self.peers.insist(ROOT, "run_rests", _encode({"run": self.run}))
-                    continue
+            soon = self._due_s - time.time() < REST_AFTER_S
+            if self.machine.run.state not in RESTING or self._attempts or self._inbox or soon:
+                self._busy_at_s = time.monotonic()
+            elif time.monotonic() - self._busy_at_s > REST_AFTER_S:
                 self._over = True
                 await self._commit.durable()
                 await asyncio.to_thread(self._write_view)
                 await self.feed.flush()
                 if not self._over:
                     continue  # A person acted meanwhile.
-                state = {"run": self.run, "state": str(self.machine.run.state)}
-                await self.peers.insist(ROOT, "run_ended", _encode(state))
+                due_s = 0.0 if self._due_s == inf else self._due_s
+                rests = {"run": self.run, "state": str(self.machine.run.state), "wake_at": due_s}
+                await self.peers.insist(ROOT, "run_ended", _encode(rests))
                 self.depart()
 
     def _last_view(self) -> Path:

@@ -73,3 +73,12 @@ def read_spec(home: Home, run: str) -> RunSpec:
 def address_of(kind: str, run: str, agent: str, replica: int) -> str:
     """Replica `replica` of a plan's agent in one run: agents of different runs are different agents."""
     return f"{kind}/{run}.{agent}.{replica}"
+
+
+def renamed(use: PoolUse, old: str, new: str) -> PoolUse:
+    """The pool with the agents of another run: each address of an agent names its run."""
+
+    def moved(addresses: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(address.replace(f"/{old}.", f"/{new}.", 1) for address in addresses)
+
+    return msgspec.structs.replace(use, dedicated=moved(use.dedicated), warm=moved(use.warm))

@@ -35,8 +35,7 @@ from aip.runtime.ports import CellLost, NotSent
 from aip.settings import DEFAULT_LIMITS, Home
 
 from .peers import Peers
-from .pool_spec import PoolSpec
-from .run_spec import PoolUse, RunSpec, folder
+from .run_spec import RunSpec, folder, renamed
 
 ROOT = "orchestrator"
 VIEW_FILE = "view.json"
@@ -66,21 +65,11 @@ def child_spec(parent: RunSpec, path: str, key: str, arguments: Any, budget: Map
         made,
         run=child,
         inputs=_encode(given),
-        pools=[_moved(use, made.run, child) for use in made.pools],
+        pools=[renamed(use, made.run, child) for use in made.pools],
         submitted_by=f"run/{parent.run}",
         idempotency_key=f"{parent.run}\0{key}",
         budget=dict(budget),
     )
-
-
-def _moved(use: PoolUse, old: str, new: str) -> PoolUse:
-    """The pool as the child uses it: its own agents, in the same code."""
-    spec: PoolSpec = use.spec
-
-    def moved(addresses: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(address.replace(f"/{old}.", f"/{new}.", 1) for address in addresses)
-
-    return msgspec.structs.replace(use, spec=spec, dedicated=moved(use.dedicated), warm=moved(use.warm))
 
 
 def bounded(plan: Plan, budget: Mapping[str, int]) -> Plan:

@@ -34,14 +34,13 @@ from aip.orchestration.timetable import Progress, Schedule
 from aip.runtime.journal import Journal
 from aip.settings import Home
 
-from .run_spec import PoolUse, RunSpec, folder, read_spec, write_spec
+from .run_spec import RunSpec, folder, read_spec, renamed, write_spec
 from .sub_run import ENDED, VIEW_FILE
 
 LOOK_S = 5.0  # A clock that is set, or a laptop that slept, is noticed this late at most.
 UPCOMING_SHOWN = 5
 
-_SCHEDULE, _PROGRESS, _REMOVED = 5, 6, 7  # Kinds of records in the root's journal.
-KINDS = frozenset({_SCHEDULE, _PROGRESS, _REMOVED})
+_SCHEDULE, _PROGRESS, _REMOVED = 21, 22, 23  # Kinds of records in the root's journal; its own are below 20.
 _encode = msgspec.msgpack.Encoder().encode
 
 Submit = Callable[[dict[str, Any]], Awaitable[str]]
@@ -92,13 +91,13 @@ class Timetable:
     def fold(self, kind: int, payload: bytes) -> None:
         """One record of the journal, as the root replays it."""
         match kind:
-            case 5:
+            case 21:
                 schedule = msgspec.msgpack.decode(payload, type=Schedule)
                 self._entries[schedule.name] = Entry(schedule, Progress(schedule.created_at))
-            case 6:
+            case 22:
                 name, progress = msgspec.msgpack.decode(payload, type=tuple[str, Progress])
                 self._entries[name].progress = progress
-            case 7:
+            case 23:
                 self._entries.pop(payload.decode(), None)
 
     @property
@@ -126,22 +125,30 @@ class Timetable:
                 if entry.look_at <= time.time():
                     async with self._lock:
                         await self._serve(entry)
+                    await asyncio.sleep(0)  # The root has other things to do between a thousand of them.
             earliest = min((entry.look_at for entry in self._entries.values()), default=inf)
             wait_s = min(LOOK_S, max(0.0, earliest - time.time()))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), wait_s if self._entries else None)
+                async with asyncio.timeout(wait_s if self._entries else None):
+                    await self._news.wait()
 
     async def _serve(self, entry: Entry) -> None:
         schedule = entry.schedule
         if self._entries.get(schedule.name) is not entry:
             return  # Removed while others were served.
+        entry.look_at = inf  # A run that ends meanwhile sets it to now, and that stands.
         try:
             over = await self._over(entry.progress)
             entry.progress = core.ended(entry.progress, over)
             self._keep(entry, core.decide(schedule, entry.progress, time.time()))
             for at in core.startable(schedule, entry.progress):
                 await self._start(entry, at)
-            entry.look_at = core.wake_at(schedule, entry.progress)
+            wake_at = core.wake_at(schedule, entry.progress)
+            if entry.progress.owed:
+                wake_at = min(
+                    wake_at, time.time() + LOOK_S
+                )  # It waits for a run's end; no news of that is needed.
+            entry.look_at = min(entry.look_at, wake_at)
         except (AIPError, OSError) as error:
             # Nothing is lost: what was not started is owed, and asked for again.
             self._note("schedule.trouble", schedule.name, {"error": str(error)[:1000]})
@@ -282,17 +289,8 @@ def made(template: RunSpec, schedule: Schedule, at: float, now: float) -> RunSpe
         template,
         run=run,
         inputs=_encode(inputs),
-        pools=[_moved(use, template.run, run) for use in template.pools],
+        pools=[renamed(use, template.run, run) for use in template.pools],
         submitted_by=f"schedule/{schedule.name}",
         submitted_at=now,
         idempotency_key=core.key_of(schedule, at),
     )
-
-
-def _moved(use: PoolUse, old: str, new: str) -> PoolUse:
-    """The pool with this run's own agents: each address names its run."""
-
-    def moved(addresses: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(address.replace(f"/{old}.", f"/{new}.", 1) for address in addresses)
-
-    return msgspec.structs.replace(use, dedicated=moved(use.dedicated), warm=moved(use.warm))

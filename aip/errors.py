@@ -213,13 +213,24 @@ def to_record(error: BaseException) -> ErrorRecord:
 
 def from_record(record: ErrorRecord) -> AIPError:
     """The error again, as its own class; as the nearest known ancestor by dotted code where the class is unknown."""
-    cls = AIPError.by_code.get(record.code)
-    error = (cls or AgentFailed).__new__(cls or AgentFailed)
+    known = AIPError.by_code.get(record.code)
+    cls = known or _ancestor(record.code)
+    error = cls.__new__(cls)
     AIPError.__init__(error, record.message, hint=record.hint)
     error.details = dict(record.details)
-    if cls is None:
+    if known is None:
+        # What its own class said of it holds, and goes on to whoever knows that class.
+        vars(error).update(code=record.code, retryable=record.retryable)
         error.details.setdefault("code", record.code)
     return error
+
+
+def _ancestor(code: str) -> type[AIPError]:
+    while code:
+        code = code.rpartition(".")[0]
+        if (known := AIPError.by_code.get(code)) is not None:
+            return known
+    return AgentFailed
 
 
 def plain(value: Any) -> Any:

@@ -86,7 +86,9 @@ def distinct(answer: dict[str, Any], messages: Iterable[Mapping[str, Any]]) -> d
     taken = {call["id"] for message in messages for call in message.get("tool_calls") or ()}
     calls = []
     for call in answer["tool_calls"]:
-        unique = call["id"] if call["id"] not in taken else f"{call['id']}-{len(taken)}"
+        unique, number = call["id"], len(taken)
+        while unique in taken:
+            unique, number = f"{call['id']}-{number}", number + 1
         taken.add(unique)
         calls.append({**call, "id": unique})
     return {**answer, "tool_calls": calls}

@@ -23,7 +23,16 @@ from .session import Format, Session
 
 SECTIONS: dict[str, list[click.Command]] = {
     "Start here": [init.init, submit.submit, agents.agents, plan.plan],
-    "Runs": [run.run, run.logs, steer.approve, steer.cancel, steer.pause, steer.resume, steer.retry, schedule.schedule],
+    "Runs": [
+        run.run,
+        run.logs,
+        steer.approve,
+        steer.cancel,
+        steer.pause,
+        steer.resume,
+        steer.retry,
+        schedule.schedule,
+    ],
     "The platform": [platform.up, platform.down, platform.status, top.top, platform.doctor],
     "Governance": [kill.kill, audit.audit, secret.secret],
     "This command": [about.completion, about.version],

@@ -19,9 +19,10 @@ Every time that comes, on time or late, has exactly one end:
 
 What is caught up was missed already once and is not skipped again: it waits its turn under `skip` too.
 
-Daylight saving. An expression that names hours (`30 2 * * *`, `0 */6 * * *`) means times on the wall: one that the clock jumps over
-comes once, at the end of the gap; one that comes twice counts once, the first time. An expression that leaves the hour open (`*/10 *
-* * *`) means an interval: it goes on evenly, through the hour that comes twice as well. (Vixie cron draws the same line.)
+Daylight saving. An expression that names hours (`30 2 * * *`, `0 */6 * * *`) means times on the wall: one that the clock jumps
+over comes once, at the end of the gap; one that comes twice counts once, the first time. An expression that leaves the hour open
+(`*/10 * * * *`) means an interval: it goes on evenly, through the hour that comes twice as well. (Vixie cron, too, treats fixed
+times and wildcards apart.)
 
 `jitter` delays the start of a run by an amount that follows from the schedule's name and the time: the same after a restart.
 """
@@ -48,10 +49,14 @@ from ..ids import new_id
 
 SCHEDULES_MAX = 1_000  # The root looks after all of them, beside everything else.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
-CRON_CHARS_MAX = 200  # Five fields with lists; longer expressions are made by programs, and never end in sense.
+CRON_CHARS_MAX = (
+    200  # Five fields with lists; longer expressions are made by programs, and never end in sense.
+)
 LATE_S = 60.0  # Times are a minute apart or more: one that is seen later than this was slept through.
 CATCH_UP_MAX = 10  # After a week away nobody wants ten thousand runs at once.
-WAITING_MAX = 10  # A run that takes longer than its schedule's interval falls behind for ever: the queue ends here.
+WAITING_MAX = (
+    10  # A run that takes longer than its schedule's interval falls behind for ever: the queue ends here.
+)
 RUNNING_MAX = 20  # Each run is a process; a plan that never ends must not fill the machine.
 JITTER_MAX_S = 3_600.0
 AHEAD_MAX_S = 10 * 366 * 86_400.0  # A start or an end further away is a typing mistake.
@@ -111,7 +116,8 @@ def checked(schedule: Schedule) -> Schedule:
     """The schedule itself. Raises `UsageError` that names the field and the fix."""
     if not NAME.match(schedule.name):
         raise UsageError(
-            f"name: {schedule.name[:80]!r} is no name", hint="lower case letters, digits, . _ and -; at most 63"
+            f"name: {schedule.name[:80]!r} is no name",
+            hint="lower case letters, digits, . _ and -; at most 63",
         )
     zone(schedule.timezone)
     if len(schedule.cron) > CRON_CHARS_MAX or len(schedule.cron.split()) != 5:
@@ -134,7 +140,9 @@ def checked(schedule: Schedule) -> Schedule:
     return schedule
 
 
-_FORMS = "a field is *, a number, a range 1-5, a list 1,3,5 or a step */10; days and months have English names too"
+_FORMS = (
+    "a field is *, a number, a range 1-5, a list 1,3,5 or a step */10; days and months have English names too"
+)
 
 
 @lru_cache(64)
@@ -227,20 +235,23 @@ def decide(schedule: Schedule, progress: Progress, now: float) -> Progress:
     """What became of the times that have come since: owed, skipped or missed. Unchanged where none has."""
     if progress.paused:
         return progress
-    due: list[int] = []
+    late: list[int] = []
+    punctual: list[int] = []
+    ready_at = 0.0
     for at in passed(schedule, progress.upto, now):
-        if due_at(schedule, at) > now:
-            break  # In order: a later time never overtakes one that jitter holds back.
-        due.append(at)
-    if not due:
+        # In order: a time never overtakes an earlier one that jitter holds back, and is not late for having waited for it.
+        ready_at = max(ready_at, due_at(schedule, at))
+        if ready_at > now:
+            break
+        (late if now - ready_at > LATE_S else punctual).append(at)
+    if not late and not punctual:
         return progress
-    late = [at for at in due if now - due_at(schedule, at) > LATE_S]
-    punctual = due[len(late) :]
-    caught_up = _caught_up(schedule.catch_up, late, bool(punctual))
+    room = WAITING_MAX + CATCH_UP_MAX - len(progress.owed)
+    caught_up = _caught_up(schedule.catch_up, late, bool(punctual))[-room:] if room > 0 else []
     progress = msgspec.structs.replace(
         progress,
-        upto=due[-1],
-        owed=(*progress.owed, *caught_up)[: WAITING_MAX + CATCH_UP_MAX],
+        upto=[*late, *punctual][-1],
+        owed=(*progress.owed, *caught_up),
         missed=progress.missed + len(late) - len(caught_up),
     )
     for at in punctual:

@@ -319,6 +319,11 @@ class Host:
             future.set_result(given)
             return
         activation = self.agents.get(given.agent)
+        if activation is not None and 0 < activation.incarnation < given.incarnation:
+            # It went on elsewhere, under a membership that did not have this cell: what is here is behind (A2).
+            newer = f"{given.agent} went on as incarnation {given.incarnation} in another cell"
+            self._cell.fenced(activation, Fenced(newer))
+            activation = self.agents.get(given.agent)
         kind = self.types.get(type_of(given.agent))
         mine = (
             given.mail

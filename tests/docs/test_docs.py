@@ -41,7 +41,21 @@ DOCUMENTS = sorted(
 )
 
 # What documents may type beside `aip` and the scripts of this repository.
-OTHER_PROGRAMS = {"cd", "cp", "export", "git", "kill", "less", "ls", "pip", "ps", "python", "rm", "tail"}
+OTHER_PROGRAMS = {
+    "cat",
+    "cd",
+    "cp",
+    "export",
+    "git",
+    "kill",
+    "less",
+    "ls",
+    "pip",
+    "ps",
+    "python",
+    "rm",
+    "tail",
+}
 # The guide is a promise: its text below the note is not ours to edit.
 GUIDE_SHA256 = "aae75df88f490bbb20bd5ef5a51f54e79a558c6523efb9a00ea8252b0c35509e"
 

@@ -188,3 +188,12 @@ def test_a_run_that_only_waits_for_a_person_holds_no_process_and_comes_back_for_
     assert last(platform.watch(run))["state"] == "held"
     platform.decide(run, "approve", True, by="user:ada")
     assert last(platform.watch(run))["outputs"] == {"total": 2}
+
+
+@pytest.mark.slow
+def test_the_clock_wakes_a_run_that_rests(platform):
+    run = platform.submit(AGENTS / "expiring.yaml", {})
+    assert last(platform.watch(run))["state"] == "held"
+    until(lambda: f"run-{run}" not in pids(platform), timeout_s=60)
+    until(lambda: platform.run(run)["state"] == "succeeded", timeout_s=90)
+    assert platform.run(run)["tasks"]["approve"]["gate"]["by"] == "aip"

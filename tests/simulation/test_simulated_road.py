@@ -88,3 +88,13 @@ def test_the_script_prints_the_row_that_others_read() -> None:
     assert list(row) == ["seeds", "events", "violations", "first_seed"]
     assert (row["seeds"], row["violations"], row["first_seed"]) == (2, 0, None)
     assert row["events"] > 100
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        4067  # An activation that lived on behind a newer one, which a cell with an old membership had made.
+    ],
+)
+def test_a_seed_that_once_broke_the_road_holds(seed: int) -> None:
+    assert simulate(seed).violations == []

@@ -7,4 +7,4 @@ from pathlib import Path
 EXAMPLE = Path(__file__).parents[3] / "examples" / "research-review"
 DOCUMENTS = EXAMPLE / "documents"
 QUESTION = "How was longitude found at sea?"
-TORN = "torn-page.md"
+TORN = "torn-page.txt"
