@@ -188,10 +188,13 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(home: Home) -> None:
 
 HALFWAY = "control store answers"
 UP_TO_HALFWAY = f"""
+import signal
 import sys
 from pathlib import Path
 from actors import launch
 from aip.settings import Home
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # Ignored where a shell started the tests in the background.
 
 def said(line):
     print(line, flush=True)
