@@ -379,8 +379,11 @@ class Cell:
         if offer is Offer.TAKEN:
             self.calls.placed(envelope.id, self.name)
         elif offer is Offer.LATE:
-            self.answer(envelope, error=Overtaken(f"a later message of {envelope.sender} was taken first"))
+            self.overtaken(envelope)
         return offer is not Offer.FULL
+
+    def overtaken(self, envelope: Envelope) -> None:
+        self.answer(envelope, error=Overtaken(f"a later message of {envelope.sender} was taken first"))
 
     def _cycle(self, envelope: Envelope) -> list[str]:
         """The circle that this call closes, if its receiver waits for it (O4)."""

@@ -345,7 +345,8 @@ class Host:
             activation.server = self._cell.start_task(self._serve(activation))
 
     def _take_over(self, activation: Activation, given: HandOver) -> None:
-        activation.mailbox.restore(given.mail, given.seen)
+        for envelope in activation.mailbox.restore(given.mail, given.seen):
+            self._cell.overtaken(envelope)
         for envelope in given.mail:
             if envelope.kind != Kind.TELL:
                 self._cell.post(envelope.origin, Taken(envelope.id))

@@ -48,12 +48,16 @@ class Mailbox:
     def take(self) -> Envelope:
         return self.queue.popleft()
 
-    def restore(self, mail: tuple[Envelope, ...], seen: dict[str, int]) -> None:
-        """Put handed-over mail in front of what came since, and know what the old owner had taken."""
+    def restore(self, mail: tuple[Envelope, ...], seen: dict[str, int]) -> list[Envelope]:
+        """Put handed-over mail in front of what came since, and know what the old owner had taken.
+
+        Returns what came here though the old owner had taken a later message of its sender: it is LATE, and must be told so.
+        """
         taken = {envelope.id for envelope in mail}
-        newer = [e for e in self.queue if e.id not in taken and e.sequence > seen.get(e.sender, -1)]
-        self.queue = deque((*mail, *newer))
+        came = [e for e in self.queue if e.id not in taken]
+        self.queue = deque((*mail, *(e for e in came if e.sequence > seen.get(e.sender, -1))))
         self.seen = {**seen, **{s: max(n, seen.get(s, -1)) for s, n in self.seen.items()}}
+        return [e for e in came if e.sequence <= seen.get(e.sender, -1)]
 
     def discard(self, call_id: str) -> Envelope | None:
         """Take one waiting message out, because nobody waits for its answer any more."""

@@ -229,6 +229,8 @@ class Root(Process):
     async def _stop(self, room: str, command: Stop) -> None:
         process = self.living.get(command.child)
         if process is None:
+            if (adopted := self._world.living(command.child)) is not None:
+                adopted.crash()  # Still being taken back: the shell kills it too, whoever had started it.
             self._step(room, StartFailed(command.child, command.generation, "was never there"))
         elif command.kill:
             process.crash()

@@ -93,7 +93,8 @@ def test_the_script_prints_the_row_that_others_read() -> None:
 @pytest.mark.parametrize(
     "seed",
     [
-        4067  # An activation that lived on behind a newer one, which a cell with an old membership had made.
+        4067,  # An activation that lived on behind a newer one, which a cell with an old membership had made.
+        9260,  # Mail that came to the new owner was overtaken at the old one, and its sender was not told.
     ],
 )
 def test_a_seed_that_once_broke_the_road_holds(seed: int) -> None:
