@@ -178,11 +178,12 @@ def test_init_writes_agents_that_can_do_what_its_plan_asks(
     hello: Path, typed: Type, platform: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(hello.parent))
-    from agents import Greeter  # type: ignore[import-not-found]
+    monkeypatch.delitem(sys.modules, "agents", raising=False)  # A package has this name too.
+    from agents import Greeter
 
     from aip.agent import manifest
 
-    monkeypatch.delitem(sys.modules, "agents")
+    sys.modules.pop("agents")
     platform.manifests["agents:Greeter"] = manifest(Greeter)
     assert typed("plan", "check", str(hello)).exit_code == 0
 

@@ -9,7 +9,7 @@ from aip.errors import AgentFailed, AIPError, ErrorRecord, Refused, from_record,
 
 @pytest.mark.parametrize(
     ("code", "kind"),
-    [("refused.nowhere.known", Refused), ("sandbox.unenforceable", AgentFailed), ("", AgentFailed)],
+    [("refused.nowhere.known", Refused), ("nobody.knows.this", AgentFailed), ("", AgentFailed)],
 )
 @pytest.mark.parametrize("retryable", [False, True])
 def test_the_nearest_ancestor_stands_in_and_code_and_retry_stay(
