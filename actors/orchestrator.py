@@ -134,6 +134,7 @@ class Orchestrator(Process):
                 case 3:
                     run = msgspec.msgpack.decode(record.payload, type=RunRecord)
                     self._active[run.run] = run
+                    self._alarms.pop(run.run, None)
                     if run.key:
                         self._keys[run.key] = run.run
                 case 4:
@@ -436,6 +437,7 @@ class Orchestrator(Process):
     async def _revive(self, run: str) -> None:
         """An ended run is to go on (retry, resume): its process comes back and reads its journal."""
         self._touched = time.monotonic()
+        self._alarms.pop(run, None)
         if run not in self._active:
             record = RunRecord(run, "", time.time())
             self._journal.append(_RUN, _encode(record))
@@ -488,6 +490,8 @@ class Orchestrator(Process):
         if own & pool.wanted:
             pool.wanted -= own
             self._reconcile(pool)
+        for cell in own - pool.members.keys():
+            self._unpin(pool, cell)  # It was never needed; of the others their end tells.
 
     async def _release_run(self, cell: str, run: str) -> None:
         try:
@@ -506,7 +510,7 @@ class Orchestrator(Process):
             for pool in list(self._pools.values()):
                 self._size(pool, now)
             for run in [run for run, at in self._alarms.items() if at <= time.time()]:
-                del self._alarms[run]
+                del self._alarms[run]  # At once: the next look must not find it due again.
                 self.task(self._revive(run))
             agents = any(sum(pool.load.values()) for pool in self._pools.values())
             if self._active or self._clients or agents or self.timetable.active:

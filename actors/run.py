@@ -79,7 +79,8 @@ class RunProcess(Process):
         )
         self._lending = Lending()
         self._children: set[str] = set()  # Runs started for tasks that are under way.
-        self._paid = bool(self._plan.limits.budget) or any(task.budget for task in self._plan.tasks.values())
+        tasks = (*self._plan.tasks.values(), *self._plan.closing.values())
+        self._paid = bool(self._plan.limits.budget) or any(task.budget for task in tasks)
         self._store = ArtifactStore(home.artifacts)
         self._loaded: dict[ArtifactRef, Any] = {}
         self._journal = Journal(
@@ -96,6 +97,7 @@ class RunProcess(Process):
         self._changed = asyncio.Event()
         self._version = 0
         self._over = False
+        self._leaving = False
         await self._join_road()
         self.methods.update(
             membership=self._membership,
@@ -175,7 +177,7 @@ class RunProcess(Process):
 
     def _drain(self) -> None:
         inbox, self._inbox = self._inbox, []
-        if inbox and not self._over:
+        if inbox and not self._over and not self._leaving:
             self._perform(self.machine.handle_all(inbox, time.time()))
 
     def _perform(self, step: cmd.Step) -> None:
@@ -322,6 +324,8 @@ class RunProcess(Process):
         spent: dict[str, int] = {}
         try:
             lent: dict[str, int] = {}
+            if self._paid:
+                self._ledger.begin(account, self.machine.run.tasks[start.task].generation, start.budget)
             if start.budget:
                 made = self._spec.plans[start.plan]
                 asked = parse(made.plan_source, made.plan_file, DEFAULT_LIMITS).limits.budget
@@ -332,9 +336,13 @@ class RunProcess(Process):
             self._take(inp.Progress(name, lease, f"run {child}", None))
             view = await outcome(self.peers, self.site.home, child)
             spent = {unit: amount for unit, amount in view["spend"]["spent"].items() if amount}
+            if self._paid:
+                self._ledger.charge(account, child, spent)
+                spent = self._ledger.news(account)
             value = self._value(answer(view, child))
         except asyncio.CancelledError:
-            if self._order() is None:  # Else the order holds for the child too, which is quicker and more.
+            # Not where this process leaves: its successor takes the child up. Nor under an order, which holds for the child too.
+            if not self._leaving and self._order() is None:
                 act = _encode({"verb": "cancel", "by": f"run/{self.run}", "reason": f"{name} was cancelled"})
                 with contextlib.suppress(AIPError):  # It has ended.
                     await self.peers.insist(f"run-{child}", "act", act, timeout_s=1.0)
@@ -482,6 +490,9 @@ class RunProcess(Process):
         return b""
 
     async def closing(self) -> None:
+        self._leaving = (
+            True  # What is cut off now is no outcome: it is fenced and sent again by the next process.
+        )
         for attempt in list(self._attempts.values()):
             attempt.cancel()
         await self.cell.stop()

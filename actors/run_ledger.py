@@ -91,6 +91,11 @@ class RunLedger:
         except NotFound:
             return  # Settled before; the answer was lost.
 
+    def charge(self, account: str, holder: str, spent: Amounts) -> None:
+        """What another run has spent on this account, all at once, when it has ended."""
+        ledger = self._of(account)
+        ledger.settle(ledger.serve(Draw(account, holder, spent, {}, {})).reservation.id, spent)
+
     def news(self, account: str) -> dict[str, int]:
         """What the account has spent since this was last asked."""
         reported = self._reported.get(account)

@@ -72,6 +72,13 @@ def test_a_child_spends_what_its_task_was_given_and_no_more(platform):
     assert view["error"]["code"].startswith("refused.budget")
 
 
+def test_what_a_child_spent_is_gone_for_its_parents_other_tasks(platform):
+    view = last(platform.watch(platform.submit(FOLDER / "sharer.yaml", {})))
+    assert view["tasks"]["shop"]["state"] == "succeeded"
+    assert view["error"]["code"].startswith("refused.budget"), "40 of 100 are spent: 70 are too many"
+    assert view["spend"]["spent"]["tokens"] == 40
+
+
 def test_a_plan_that_runs_itself_or_nothing_is_refused_with_its_line(platform, tmp_path):
     for name, message in (("me.yaml", "leads back to itself"), ("other.yaml", "there is no plan")):
         text = (FOLDER / "spender.yaml").read_text().replace("./shop.yaml", f"./{name}")
