@@ -54,14 +54,14 @@ class ShardCheckpoints:
 
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
-        self._waiting: list[tuple[tuple[str, str, bool], asyncio.Future[Activated]]] = []
+        self._waiting: list[tuple[tuple[str, str, int, bool], asyncio.Future[Activated]]] = []
 
-    async def activate(self, agent: str, cell: str, force: bool) -> Activated:
+    async def activate(self, agent: str, cell: str, epoch: int, force: bool) -> Activated:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Activated] = loop.create_future()
         if not self._waiting:
             loop.call_soon(lambda: asyncio.ensure_future(self._activate_all()))
-        self._waiting.append(((agent, cell, force), future))
+        self._waiting.append(((agent, cell, epoch, force), future))
         return await future
 
     async def _activate_all(self) -> None:

@@ -23,7 +23,7 @@ RECORD_KIND = 1
 SYNC_EVERY_S = 0.05
 SNAPSHOT_EVERY = 200_000  # Records: replaying as many takes about a second.
 
-ActivateRequest = list[tuple[str, str, bool]]
+ActivateRequest = list[tuple[str, str, int, bool]]
 _activate = msgspec.msgpack.Decoder(ActivateRequest)
 _save = msgspec.msgpack.Decoder(tuple[str, int, bytes])
 _release = msgspec.msgpack.Decoder(tuple[str, int])
@@ -73,8 +73,8 @@ class CheckpointShard(Process):
 
     async def _activate(self, payload: bytes) -> bytes:
         answers: list[Activated] = []
-        for agent, cell, force in _activate.decode(payload):
-            answer, record = self._table.decide_activate(agent, cell, force)
+        for agent, cell, epoch, force in _activate.decode(payload):
+            answer, record = self._table.decide_activate(agent, cell, epoch, force)
             # One by one: a batch may name an agent twice. One write() of a record costs some microseconds.
             self._keep(record)
             answers.append(answer)

@@ -4,8 +4,10 @@ Per agent it knows the highest incarnation ever given, the cell that holds it, i
 and return the record to journal, or raise; `apply` folds a record in. The shell journals between the two, so that what a cell was
 told is what a restarted shard knows.
 
-    activate   free, or held by the asking cell, or forced → incarnation + 1, held by the asking cell
-               held by another cell                        → nothing changes, the answer names the holder
+    activate   free, or held by the asking cell → incarnation + 1, held by the asking cell
+               held by another cell             → nothing changes, the answer names the holder and its epoch
+               the same, forced                 → as if free, unless the holder was granted it under a newer membership
+                                                  than the asking cell knows: that cell may take a living holder for dead
     save, release, begin, end
                with the current incarnation → done;   with a lower one → Fenced
 
@@ -14,8 +16,6 @@ told is what a restarted shard knows.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
@@ -31,6 +31,7 @@ class ActivationRecord(msgspec.Struct, frozen=True, array_like=True, tag="a"):
     agent: str
     incarnation: int
     cell: str
+    epoch: int = 0
 
 
 class StateRecord(msgspec.Struct, frozen=True, array_like=True, tag="s"):
@@ -62,6 +63,7 @@ class _Agent(msgspec.Struct, array_like=True):
     cell: str = ""
     state: bytes | None = None
     effects: dict[str, tuple[str, bytes | None]] = {}
+    epoch: int = 0  # The membership that the cell which holds it knew when it asked.
 
 
 class CheckpointTable:
@@ -74,14 +76,15 @@ class CheckpointTable:
     # Decide ---------------------------------------------------------------------------------------------------------
 
     def decide_activate(
-        self, agent: str, cell: str, force: bool
+        self, agent: str, cell: str, epoch: int, force: bool
     ) -> tuple[Activated, ActivationRecord | None]:
         known = self._agents.get(agent)
-        if known is not None and known.cell and known.cell != cell and not force:
-            return Activated(held_by=known.cell), None
+        held = known is not None and known.cell and known.cell != cell
+        if known is not None and held and not (force and epoch >= known.epoch):
+            return Activated(held_by=known.cell, epoch=known.epoch), None
         incarnation = (known.incarnation if known else 0) + 1
         state = known.state if known else None
-        return Activated(incarnation, state), ActivationRecord(agent, incarnation, cell)
+        return Activated(incarnation, state), ActivationRecord(agent, incarnation, cell, epoch)
 
     def decide_save(self, agent: str, incarnation: int, state: bytes) -> StateRecord:
         self._check(agent, incarnation)
@@ -127,7 +130,7 @@ class CheckpointTable:
             known = self._agents[record.agent] = _Agent(effects={})
         match record:
             case ActivationRecord():
-                known.incarnation, known.cell = record.incarnation, record.cell
+                known.incarnation, known.cell, known.epoch = record.incarnation, record.cell, record.epoch
             case StateRecord():
                 known.state = record.state
             case ReleaseRecord():
@@ -144,6 +147,10 @@ class CheckpointTable:
     def incarnation(self, agent: str) -> int:
         known = self._agents.get(agent)
         return known.incarnation if known else 0
+
+    def state(self, agent: str) -> bytes | None:
+        known = self._agents.get(agent)
+        return known.state if known else None
 
     def snapshot(self) -> bytes:
         return _encoder.encode(self._agents)
@@ -173,8 +180,8 @@ class MemoryCheckpoints:
         if record is not None:
             self.table.apply(record)
 
-    async def activate(self, agent: str, cell: str, force: bool) -> Activated:
-        answer, record = self.table.decide_activate(agent, cell, force)
+    async def activate(self, agent: str, cell: str, epoch: int, force: bool) -> Activated:
+        answer, record = self.table.decide_activate(agent, cell, epoch, force)
         self._apply(record)
         return answer
 
@@ -193,7 +200,3 @@ class MemoryCheckpoints:
 
     async def end_effect(self, agent: str, incarnation: int, key: str, result: bytes | None) -> None:
         self._apply(self.table.decide_end(agent, key, result))
-
-    def state_of(self, agent: str) -> Any:
-        known = self.table._agents.get(agent)
-        return known.state if known else None

@@ -254,13 +254,19 @@ class Host:
         """Incarnation, mail of the old owner, instance, `on_start`."""
         cell, address = self._cell, activation.address
         activation.kind.load()
-        granted = await cell.checkpoints.activate(address, cell.name, False)
-        if granted.held_by:
+        granted = await cell.checkpoints.activate(address, cell.name, cell.locator.epoch, False)
+        while granted.held_by:
+            # A membership older than its holder's would not show that holder, living as it is.
+            await cell.reached(granted.epoch, HAND_OVER_WAIT_S)
+            if cell.locator.epoch < granted.epoch:
+                raise PlatformUnavailable(
+                    f"{cell.name} waits for a membership that shows who holds {address}"
+                )
             await self._claim(activation, granted.held_by)
             owner = cell.locator.locate(address)
             if owner is not None and owner != cell.name:
                 raise Fenced(f"{address} belongs to {owner} by now")  # Its mail goes there, in order.
-            granted = await cell.checkpoints.activate(address, cell.name, True)
+            granted = await cell.checkpoints.activate(address, cell.name, cell.locator.epoch, True)
         activation.incarnation = granted.incarnation
         activation.instance = instance = activation.kind.make()
         cause = activation.mailbox.queue[0] if activation.mailbox.queue else None

@@ -28,11 +28,15 @@ class Transport(Protocol):
 
 
 class Activated(msgspec.Struct, frozen=True, array_like=True):
-    """A checkpoint shard's answer: an incarnation and the last state, or who still holds the agent (`held_by`)."""
+    """A checkpoint shard's answer: an incarnation and the last state, or who still holds the agent (`held_by`).
+
+    `epoch` is the membership under which that holder was granted it: who knows an older one cannot tell whether it lives.
+    """
 
     incarnation: int = 0
     state: bytes | None = None
     held_by: str = ""
+    epoch: int = 0
 
 
 class EffectGrant(msgspec.Struct, frozen=True, array_like=True):
@@ -45,7 +49,10 @@ class EffectGrant(msgspec.Struct, frozen=True, array_like=True):
 class Checkpoints(Protocol):
     """State and fencing of agents: one shard, or many behind one face (semantics A2, A3, A5, E1-E3)."""
 
-    async def activate(self, agent: str, cell: str, force: bool) -> Activated: ...
+    async def activate(self, agent: str, cell: str, epoch: int, force: bool) -> Activated:
+        """An incarnation for `cell`, which asks under membership `epoch`. `force` takes it from a holder that is not newer."""
+        ...
+
     async def save(self, agent: str, incarnation: int, state: bytes) -> None: ...
     async def release(self, agent: str, incarnation: int) -> None: ...
     async def begin_effect(

@@ -86,8 +86,8 @@ class Shard(Process):
 
     # What cells ask ---------------------------------------------------------------------------------------------------
 
-    async def activate(self, agent: str, cell: str, force: bool) -> Activated:
-        answer, record = self.table.decide_activate(agent, cell, force)
+    async def activate(self, agent: str, cell: str, epoch: int, force: bool) -> Activated:
+        answer, record = self.table.decide_activate(agent, cell, epoch, force)
         self._keep(record)
         if isinstance(record, ActivationRecord):
             self._witness.granted(agent, cell, record.incarnation)
@@ -146,8 +146,8 @@ class ShardPort:
             await asyncio.sleep(pause_s)
             pause_s = min(RETRY_MAX_S, pause_s * 2)
 
-    async def activate(self, agent: str, cell: str, force: bool) -> Activated:
-        return await self._ask(lambda shard: shard.activate(agent, cell, force))
+    async def activate(self, agent: str, cell: str, epoch: int, force: bool) -> Activated:
+        return await self._ask(lambda shard: shard.activate(agent, cell, epoch, force))
 
     async def save(self, agent: str, incarnation: int, state: bytes) -> None:
         await self._ask(lambda shard: shard.save(agent, incarnation, state))

@@ -9,13 +9,16 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 import aip
 import aip.testing
-from aip.errors import AgentLost, AIPError, Fenced
+from aip.errors import AgentLost, AIPError, Fenced, PlatformUnavailable
+from aip.runtime.checkpoint import CheckpointTable, decode_record, encode_record
 from aip.runtime.host import HAND_OVER_WAIT_S
 from aip.runtime.placement import CellRecord, Membership
+from aip.runtime.ports import Activated
 from aip.simulation.clock import VirtualLoop
 
 STARTS: list[tuple[float, str]] = []
@@ -132,3 +135,56 @@ def test_mail_that_waits_behind_a_turn_that_does_not_end_is_answered_by_the_new_
             assert isinstance(await running, type)
 
     virtual(story, monkeypatch)
+
+
+def test_a_cell_with_an_old_membership_waits_before_it_takes_a_holder_for_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The holder was granted the agent under epoch 2, of which this cell has not heard: it may well live (A4')."""
+
+    async def story() -> None:
+        async with aip.testing.platform(Slow) as p:
+            await p.checkpoints.activate("slow/a", "cell-1", 2, False)
+            asked = asyncio.ensure_future(p.call("slow/a", "work", seconds=0))
+            await asyncio.sleep(HAND_OVER_WAIT_S / 2)
+            assert not STARTS, "it took the agent from a holder it cannot know"
+            p.placement.offer(msgspec.structs.replace(p.membership, epoch=2))  # Without cell-1: it is gone.
+            p.cells["cell-0"].moved([])
+            assert await asked == 1
+            assert p.checkpoints.table.incarnation("slow/a") == 2
+
+    virtual(story, monkeypatch)
+
+
+def test_a_cell_that_is_told_no_newer_membership_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with aip.testing.platform(Slow) as p:
+            await p.checkpoints.activate("slow/a", "cell-1", 2, False)
+            assert await outcome(p.call("slow/a", "work", seconds=0)) is PlatformUnavailable
+            assert p.checkpoints.table.incarnation("slow/a") == 1
+
+    virtual(story, monkeypatch)
+
+
+def test_force_is_for_those_who_know_at_least_what_the_holder_knew() -> None:
+    table = CheckpointTable()
+
+    def ask(cell: str, epoch: int, force: bool) -> Activated:
+        answer, record = table.decide_activate("slow/a", cell, epoch, force)
+        if record is not None:
+            table.apply(decode_record(encode_record(record)))
+        return answer
+
+    assert ask("one", 5, False) == Activated(1)
+    assert ask("two", 9, False) == Activated(held_by="one", epoch=5)
+    assert ask("two", 4, True) == Activated(held_by="one", epoch=5)
+    assert ask("two", 5, True) == Activated(2)
+    table = CheckpointTable.restore(table.snapshot())
+    assert ask("one", 4, True) == Activated(held_by="two", epoch=5)
+
+
+def test_records_and_snapshots_from_before_epochs_are_read() -> None:
+    table = CheckpointTable.restore(msgspec.msgpack.encode({"slow/a": [3, "one", b"x", {}]}))
+    assert table.decide_activate("slow/a", "two", 0, False)[0] == Activated(held_by="one")
+    table.apply(decode_record(msgspec.msgpack.encode(["a", "slow/b", 7, "one"])))
+    assert table.decide_activate("slow/b", "two", 0, True)[0] == Activated(8)

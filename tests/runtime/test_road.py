@@ -298,7 +298,7 @@ async def test_an_agent_that_was_replaced_can_neither_checkpoint_nor_act():
     async with aip.testing.platform(Counter, cells=1) as p:
         await p.call("counter/a", "add", amount=1)
         activation = p.cells["cell-0"].host.agents["counter/a"]
-        await p.checkpoints.activate("counter/a", "elsewhere", True)
+        await p.checkpoints.activate("counter/a", "elsewhere", 1, True)
         with pytest.raises(Fenced):
             await p.call("counter/a", "add", amount=1)
         assert p.cells["cell-0"].host.agents.get("counter/a") is not activation

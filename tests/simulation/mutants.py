@@ -63,8 +63,8 @@ def a_hand_over_drops_the_mail(patch: pytest.MonkeyPatch) -> None:
 def an_incarnation_is_given_twice(patch: pytest.MonkeyPatch) -> None:
     decide = CheckpointTable.decide_activate
 
-    def mutant(self: CheckpointTable, agent: str, cell: str, force: bool) -> Any:
-        answer, record = decide(self, agent, cell, force)
+    def mutant(self: CheckpointTable, agent: str, cell: str, epoch: int, force: bool) -> Any:
+        answer, record = decide(self, agent, cell, epoch, force)
         if record is None:
             return answer, record
         return Activated(1, answer.state), ActivationRecord(agent, 1, cell)
@@ -75,8 +75,8 @@ def an_incarnation_is_given_twice(patch: pytest.MonkeyPatch) -> None:
 def an_activation_starts_without_its_state(patch: pytest.MonkeyPatch) -> None:
     decide = CheckpointTable.decide_activate
 
-    def mutant(self: CheckpointTable, agent: str, cell: str, force: bool) -> Any:
-        answer, record = decide(self, agent, cell, force)
+    def mutant(self: CheckpointTable, agent: str, cell: str, epoch: int, force: bool) -> Any:
+        answer, record = decide(self, agent, cell, epoch, force)
         return msgspec.structs.replace(answer, state=None), record
 
     patch.setattr(CheckpointTable, "decide_activate", mutant)

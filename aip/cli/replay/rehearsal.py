@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from actors.run_spec import address_of
 
 from ... import testing
@@ -56,10 +58,11 @@ class RecordedEffects:
         self.answered: list[str] = []
         self.refused: list[str] = []
 
-    async def activate(self, agent: str, cell: str, force: bool) -> Activated:
-        fresh = await self._inner.activate(agent, cell, force)
-        then, _ = self._recorded.decide_activate(self._aliases.get(agent, agent), cell, True)
-        return Activated(fresh.incarnation, then.state if fresh.state is None else fresh.state, fresh.held_by)
+    async def activate(self, agent: str, cell: str, epoch: int, force: bool) -> Activated:
+        fresh = await self._inner.activate(agent, cell, epoch, force)
+        if fresh.state is not None:
+            return fresh
+        return msgspec.structs.replace(fresh, state=self._recorded.state(self._aliases.get(agent, agent)))
 
     async def save(self, agent: str, incarnation: int, state: bytes) -> None:
         await self._inner.save(agent, incarnation, state)
