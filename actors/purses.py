@@ -45,6 +45,9 @@ class RunPurses:
         purse.unhold(held)
         purse.charge(spent)
 
+    async def split(self, account: str, part: str, limits: Mapping[str, int]) -> None:
+        await self._ask(account, "split", {"account": account, "part": part, "limits": dict(limits)})
+
     async def fill(self, account: str, need: Mapping[str, int]) -> None:
         async with self._lock(account):
             purse = self.core.of(account)

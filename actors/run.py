@@ -21,12 +21,13 @@ from typing import Any
 
 import msgspec
 
-from aip.errors import AIPError, Cancelled, ErrorRecord, Killed, from_record, plain, to_record
+from aip.errors import AIPError, Cancelled, ErrorRecord, Killed, NotFound, from_record, plain, to_record
 from aip.governance.kill import PLATFORM, KillOrder
 from aip.orchestration import run_commands as cmd
 from aip.orchestration import run_events as ev
 from aip.orchestration import run_inputs as inp
 from aip.orchestration.artifact import ArtifactRef, ArtifactStore
+from aip.orchestration.budget import account_of
 from aip.orchestration.parse import parse
 from aip.orchestration.run import RunMachine
 from aip.orchestration.run_lifecycle import RunState
@@ -107,6 +108,7 @@ class RunProcess(Process):
             addresses=rpc(self._addresses),
             draw=rpc(self._draw),
             settle=rpc(self._settle),
+            split=rpc(self._split),
         )
 
     async def _join_road(self) -> None:
@@ -437,6 +439,14 @@ class RunProcess(Process):
 
     async def _settle(self, account: str, holder: str, reservation: str, spent: dict[str, int]) -> None:
         self._ledger.settle(account, holder, reservation, spent)
+
+    async def _split(self, account: str, part: str, limits: dict[str, int]) -> None:
+        task = self.machine.run.tasks.get(account.split("/")[1])
+        if task is None or task.state.terminal:
+            raise NotFound(f"no task of {self.run} works on the account {account}")
+        if not self._paid:
+            self._ledger.begin(account_of(self.run, task.name), task.generation, {})
+        self._ledger.split(account, part, limits)
 
     # For people and programs ----------------------------------------------------------------------------------------
 

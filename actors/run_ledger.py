@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import msgspec
 
 from aip.errors import ErrorRecord, NotFound, to_record
-from aip.orchestration.budget import Amounts, Draw, Ledger
+from aip.orchestration.budget import Amounts, Draw, Ledger, parent_of
 
 
 class Granted(msgspec.Struct, frozen=True):
@@ -116,10 +116,16 @@ class RunLedger:
             used = whole.spent.get(unit, 0) + whole.reserved.get(unit, 0)
             self._plan.limit(self._run, unit, max(used, limit - self._spent_before.get(unit, 0)))
 
+    def split(self, account: str, part: str, limits: Amounts) -> None:
+        """A part of the account, for whom its agent hands it to. It ends with the account."""
+        self._of(account).part(account, part, limits)
+
     def _of(self, account: str) -> Ledger:
-        known = self._own.get(account)
-        if known is not None:
-            return known[0]
-        if account not in self._reported:
-            raise NotFound(f"nothing of {self._run} works on the account {account}")
-        return self._plan
+        """The ledger that an account is in, or a part of it, or a part of that."""
+        above = account
+        while above not in self._reported:
+            above = parent_of(above)
+            if not above:
+                raise NotFound(f"nothing of {self._run} works on the account {account}")
+        known = self._own.get(above)
+        return self._plan if known is None else known[0]

@@ -78,6 +78,7 @@ class Turn(Protocol):
     async def spend(self, amounts: Mapping[str, int]) -> None: ...
     async def hold(self, amounts: Mapping[str, int]) -> None: ...
     async def unhold(self, held: Mapping[str, int], spent: Mapping[str, int]) -> None: ...
+    async def split(self, name: str, amounts: Mapping[str, int]) -> Turn: ...
 
 
 class Context:
@@ -209,6 +210,17 @@ class Context:
         What is not settled counts as spent in full: a cost that nobody knows is never taken for none.
         """
         return Reservation(self._turn, amounts)
+
+    async def split(self, name: str, **amounts: int) -> Context:
+        """Set a part of this turn's budget apart: a context whose calls, models and tools spend at most that much.
+
+            draft = await ctx.split("draft", tokens=20_000, usd_micro=50_000)
+            await draft.call("writer", "draft", {...})        # and all that the writer causes
+
+        Parts may promise more than there is, and what one leaves unspent is there for the others: the whole is never overspent.
+        A part holds within one piece of work: its next attempt finds what is left of it. Kill and cancellation reach into it.
+        """
+        return Context(await self._turn.split(name, _whole(amounts, "split")))
 
     def agent_at(self, address: str) -> AgentRef:
         """A stand-in whose methods are calls: `await ctx.agent_at("greeter/ada").greet(name="Ada")`."""

@@ -82,6 +82,9 @@ class LocalPurses:
         purse.unhold(held)
         purse.charge(spent)
 
+    async def split(self, account: str, part: str, limits: Mapping[str, int]) -> None:
+        self._ledger.part(account, part, limits)
+
     async def fill(self, account: str, need: Mapping[str, int]) -> None:
         purse = self._core.of(account)
         draw = purse.want(need)

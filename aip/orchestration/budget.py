@@ -186,6 +186,19 @@ class Ledger:
             self._account(parent).children += 1
         self._accounts[account] = _Account(dict(limits or {}))
 
+    def part(self, account: str, part: str, limits: Amounts) -> None:
+        """Open `part` under `account`, or find it as it was opened before. Raises `UsageError` where it has other limits."""
+        if parent_of(part) != account:
+            raise UsageError(f"{part} is not a part of {account}")
+        known = self._accounts.get(part)
+        if known is None:
+            self.open(part, limits)
+        elif known.limits != dict(limits):
+            raise UsageError(
+                f"{part} was split off with {known.limits} before, not {dict(limits)}",
+                hint="the same name in the same piece of work is the same part; give the new one another name",
+            )
+
     def close(self, account: str) -> Statement:
         """End an account that has no open children and reservations. Its spent becomes its parent's own."""
         node = self._account(account)

@@ -712,6 +712,11 @@ class Cell:
         if account and self._purses is not None:
             self._purses.unhold(account, held, spent)
 
+    async def split(self, account: str, part: str, limits: Mapping[str, int]) -> None:
+        if self._purses is None:
+            raise BudgetExceeded(f"the account {account} cannot be reached from here")
+        await self._purses.split(account, part, limits)
+
     async def settle_account(self, account: str) -> None:
         """Tell the account's ledger what was spent. If it cannot be reached the turn's answer still goes out."""
         if self._purses is not None:

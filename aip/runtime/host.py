@@ -125,6 +125,9 @@ class Host:
         self.turns.pop(envelope.id, None)
         if turn.stopped is not None:
             _uncancel()
+        for account in turn.parts:
+            if not self._paying[account]:
+                await cell.settle_account(account)
         if envelope.budget and (envelope.origin != cell.name or self._paying[envelope.budget] == 1):
             # Asked from this cell, its asker works on the same account here and settles with its own end.
             await cell.settle_account(envelope.budget)

@@ -8,12 +8,16 @@ await and may clean up.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import os
+import re
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ..agent import Context
 from ..errors import AgentFailed, AIPError, EffectInDoubt, Fenced, InvalidPayload, UsageError, plain
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 CURRENT: ContextVar[CellTurn | None] = ContextVar("aip_turn", default=None)  # Whose log lines these are.
 
+PART = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
+PARTS_MAX = 256  # Of one turn. More is a loop that forgot that a part can be used again.
 FRAMES_MAX = 20  # Lines of a traceback that travel with an error.
 
 
@@ -54,6 +60,7 @@ class CellTurn:
         "context",
         "credited",
         "envelope",
+        "parts",
         "restored",
         "started",
         "stopped",
@@ -74,6 +81,7 @@ class CellTurn:
         self.task: asyncio.Task[Any] | None = None
         self.credited = 0
         self.wake: asyncio.Event | None = None
+        self.parts: dict[str, PartTurn] = {}  # By account: what was split off the turn's own.
 
     @property
     def sender(self) -> str:
@@ -248,6 +256,30 @@ class CellTurn:
     async def unhold(self, held: Mapping[str, int], spent: Mapping[str, int]) -> None:
         self.cell.unhold(self.envelope.budget, held, spent)
 
+    async def split(self, name: str, amounts: Mapping[str, int]) -> PartTurn:
+        return await self._split(self, name, amounts)
+
+    async def _split(self, whole: CellTurn, name: str, amounts: Mapping[str, int]) -> PartTurn:
+        if not PART.match(name):
+            raise UsageError(f"split({name!r}): a part has a short name", hint="such as draft or web-search")
+        if not amounts:
+            raise UsageError(f"split({name!r}): how much?", hint="such as tokens=20_000")
+        account = self.envelope.budget or self._unpaid_account()
+        # Of the piece of work, not of the attempt: what one attempt has spent the next one has not got again.
+        work = hashlib.sha256(f"{self.agent}\0{self.idempotency_key}".encode()).hexdigest()[:12]
+        part = f"{account}/{name}.{work}"
+        if part not in whole.parts and len(whole.parts) >= PARTS_MAX:
+            raise UsageError(f"{self.agent} has split its budget {PARTS_MAX} times in one turn, the limit")
+        await self.cell.split(account, part, amounts)
+        return whole.parts.setdefault(part, PartTurn(whole, part))
+
+    def _unpaid_account(self) -> str:
+        """Of work whose plan sets no budget: nothing limits it, but what is split off it is limited."""
+        task = self.labels.get("task")
+        if not self.run or not task:
+            raise UsageError("this work has no account: there is no budget to split", hint="run it by a plan")
+        return f"{self.run}/{task}"
+
     # ----------------------------------------------------------------------------------------------------------------
 
     async def _envelope(
@@ -299,6 +331,27 @@ class CellTurn:
             labels=cause.labels,
             incarnation=self.activation.incarnation,
         )
+
+
+class PartTurn(CellTurn):
+    """The same turn, paying from a part of its account."""
+
+    __slots__ = ("whole",)
+
+    def __init__(self, whole: CellTurn, account: str) -> None:
+        super().__init__(
+            whole.cell, whole.activation, msgspec.structs.replace(whole.envelope, budget=account)
+        )
+        self.whole = whole
+        self.restored = whole.restored
+
+    async def split(self, name: str, amounts: Mapping[str, int]) -> PartTurn:
+        return await self._split(self.whole, name, amounts)
+
+    async def _envelope(self, *which: Any) -> Envelope:
+        if self.whole.stopped is not None:
+            raise self.whole.stopped
+        return await super()._envelope(*which)
 
 
 def agent_error(error: BaseException, code_root: str) -> AIPError:

@@ -75,3 +75,27 @@ def test_limits_may_be_raised_and_an_unknown_account_is_named():
     assert drawn(ledger, "r/a", "c1", 100).refusal is None
     with pytest.raises(NotFound, match="r/ghost"):
         drawn(ledger, "r/ghost", "c1", 1)
+
+
+def test_a_part_of_a_task_is_held_to_its_own_limit_and_to_what_is_above_it():
+    for own in ({"tokens": 100}, {}):
+        ledger = RunLedger("r-1", 1, {"tokens": 100}, {})
+        ledger.begin("r-1/plan", 1, own)
+        ledger.split("r-1/plan", "r-1/plan/draft", {"tokens": 60})
+        ledger.split("r-1/plan", "r-1/plan/draft", {"tokens": 60})  # Told twice.
+        ledger.split("r-1/plan/draft", "r-1/plan/draft/look", {"tokens": 50})
+        assert drawn(ledger, "r-1/plan/draft", "cell-1#1", 61).refusal
+        assert not drawn(ledger, "r-1/plan/draft/look", "cell-1#1", 50).refusal
+        assert drawn(ledger, "r-1/plan/draft", "cell-1#1", 11).refusal
+        assert drawn(ledger, "r-1/plan", "cell-1#1", 51).refusal
+
+
+def test_what_parts_spend_is_news_of_their_task_and_a_part_of_nothing_is_refused():
+    ledger = RunLedger("r-1", 1, {"tokens": 100}, {})
+    with pytest.raises(NotFound):
+        ledger.split("r-1/plan", "r-1/plan/draft", {"tokens": 1})
+    ledger.begin("r-1/plan", 1, {})
+    ledger.split("r-1/plan", "r-1/plan/draft", {"tokens": 60})
+    granted = drawn(ledger, "r-1/plan/draft", "cell-1#1", 20)
+    ledger.settle("r-1/plan/draft", "cell-1#1", granted.id, {"tokens": 7})
+    assert ledger.news("r-1/plan") == {"tokens": 7}
