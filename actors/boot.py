@@ -16,21 +16,21 @@ from pathlib import Path
 from aip.errors import PlatformUnavailable
 from aip.settings import Home
 
-from . import launch
+from . import launch, platform_record
 
 IDLE_STOP_S = 1800.0
 BOOT_TIMEOUT_S = 120.0
 
 
-def sockets_of(platform: launch.Platform) -> Path:
+def sockets_of(platform: platform_record.Platform) -> Path:
     return Path(platform.temp_dir) / "aip"
 
 
-def boot(home: Home, platform: launch.Platform, idle_stop_s: float = IDLE_STOP_S) -> None:
+def boot(home: Home, platform: platform_record.Platform, idle_stop_s: float = IDLE_STOP_S) -> None:
     """Start the tree, in another process. Returns when the root answers. Idempotent."""
     environment = {
         **os.environ,
-        **launch.connect_environment(platform),
+        **platform_record.connect_environment(platform),
         "AIP_HOME": str(home.root),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
@@ -51,7 +51,7 @@ def boot(home: Home, platform: launch.Platform, idle_stop_s: float = IDLE_STOP_S
         raise PlatformUnavailable(f"the actors did not start:\n{tail}", hint="see `aip doctor`")
 
 
-def _start(home: Home, platform: launch.Platform, idle_stop_s: float) -> None:
+def _start(home: Home, platform: platform_record.Platform, idle_stop_s: float) -> None:
     import ray
 
     from .orchestrator import NAME, Orchestrator

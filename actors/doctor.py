@@ -21,12 +21,12 @@ from pathlib import Path
 
 import psutil
 
-from actors import launch
+from actors import launch, owned, platform_record, ray_head
 from aip.errors import AIPError
 from aip.settings import Home
 
 PYTHONS = ((3, 11), (3, 13))  # First and last, as in pyproject.toml.
-RAY_VERSION = "2.60"  # Pinned: launch.py knows this Ray's session folder and start hook.
+RAY_VERSION = "2.60"  # Pinned: ray_head.py knows this Ray's session folder and start hook.
 RAY_IMPORT_WARN_S = 1.2  # Every actor pays it once. About 0.4 s on a machine of 2020.
 RAY_IMPORT_TIMEOUT_S = 60.0
 SLOW_IMPORTS = (
@@ -145,7 +145,7 @@ def _home(facts: Facts) -> Finding:
 
 def _sockets(facts: Facts) -> Finding:
     if facts.temp_root is None:
-        hint = f"set TMPDIR to a writable folder with a path of at most {launch.temp_root_bytes_max()} bytes"
+        hint = f"set TMPDIR to a writable folder with a path of at most {ray_head.temp_root_bytes_max()} bytes"
         return Finding("sockets", Status.FAIL, facts.temp_problem, hint)
     return Finding("sockets", Status.OK, f"Ray's sockets go under {facts.temp_root}")
 
@@ -294,7 +294,7 @@ def _version(distribution: str) -> str | None:
 
 def _temp_root() -> tuple[str | None, str]:
     try:
-        return launch.temp_root(), ""
+        return ray_head.temp_root(), ""
     except AIPError as error:
         return None, error.message
 
@@ -303,12 +303,12 @@ def _platform(home: Home) -> tuple[str, int]:
     """The state of the record, and how many raylets run here that are not its."""
     record, state, ours = None, "absent", set[int]()
     try:
-        record = launch.read_record(home)
+        record = platform_record.read_record(home)
     except AIPError:
         state = "corrupt"
     if record is not None:
         state = "running" if launch.find(home) else "stale"
-        ours = {process.pid for process in launch.owned(record)}
+        ours = {process.pid for process in owned.owned(record)}
     raylets = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "raylet" and p.pid not in ours]
     return state, len(raylets)
 

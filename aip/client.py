@@ -27,7 +27,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from actors import boot, launch
+from actors import boot, launch, owned, platform_record, ray_head
 from actors.audience import Audience
 from actors.link import Endpoint, Line
 from actors.run_spec import RunSpec
@@ -59,7 +59,7 @@ def connect(
     *,
     start: bool = False,
     on_progress: Callable[[str], None] | None = None,
-    options: launch.LaunchOptions | None = None,
+    options: ray_head.LaunchOptions | None = None,
     idle_stop_s: float = boot.IDLE_STOP_S,
 ) -> Platform:
     """The platform of this home; started first, if `start` and there is none. Raises `PlatformUnavailable`."""
@@ -81,7 +81,7 @@ def connect(
 class Platform:
     """A running platform. Use it as a context manager, or `close()` it; the platform itself stays up."""
 
-    def __init__(self, home: Home, record: launch.Platform) -> None:
+    def __init__(self, home: Home, record: platform_record.Platform) -> None:
         self.home = home
         self.record = record
         self._sockets = boot.sockets_of(record)
@@ -170,7 +170,7 @@ class Platform:
                 "cpu_s": use.cpu_s,
                 "ray": use.is_ray,
             }
-            for use in launch.processes(self.home)
+            for use in owned.processes(self.home)
         ]
         record = self.record
         return {

@@ -48,7 +48,7 @@ def up(dashboard: bool, idle_stop: float | None) -> None:
 
     It outlives this command, ends itself when nothing used it for a while, and `aip down` ends it at once.
     """
-    from actors.launch import LaunchOptions
+    from actors.ray_head import LaunchOptions
 
     one = session()
     options: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from actors import launch
+from actors import owned
 from aip.client import Platform, connect
 from aip.errors import AIPError
 from aip.records import stored_events
@@ -82,7 +82,7 @@ class Field:
     def _aim(self, platform: Platform, run: str, victim: str, rng: random.Random) -> tuple[str, list[int]]:
         """Who will be hit. Found before the moment: to ask the platform takes longer than many a scan."""
         if victim == "all of Ray":
-            return f"killed {victim}", [use.pid for use in launch.processes(self._home)]
+            return f"killed {victim}", [use.pid for use in owned.processes(self._home)]
         wanted = f"run-{run}" if victim == "the Run actor" else "cell-"
         named = {
             name: pid

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from actors import launch
+from actors import platform_record
 
 TIMEOUT_S = 120.0
 WARM_UP = 100
@@ -23,10 +23,10 @@ FRAMES = 200
 FRAME_ITEMS = 500
 
 
-def rounds(record: launch.Platform, count: int, repeats: int) -> list[dict[str, float]]:
+def rounds(record: platform_record.Platform, count: int, repeats: int) -> list[dict[str, float]]:
     environment = {
         **os.environ,
-        **launch.connect_environment(record),
+        **platform_record.connect_environment(record),
         "PYTHONPATH": os.pathsep.join([path for path in sys.path if path]),
     }
     command = [sys.executable, str(Path(__file__)), record.address, str(repeats), str(count)]

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from actors import launch
+from actors import launch, owned, platform_record, ray_head
 from aip import client
 from aip.settings import Home
 
@@ -57,7 +57,7 @@ class Stage:
     platform: client.Platform
 
     @property
-    def record(self) -> launch.Platform:
+    def record(self) -> platform_record.Platform:
         return self.platform.record
 
     def plan(self, name: str, text: str) -> Path:
@@ -108,7 +108,7 @@ class Stage:
 
     def cpu_s(self) -> float:
         """What all processes of the platform have used, Ray's included."""
-        return sum(use.cpu_s for use in launch.processes(self.home))
+        return sum(use.cpu_s for use in owned.processes(self.home))
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def stage() -> Iterator[Stage]:
     root = Path(tempfile.mkdtemp(prefix="aip-bench-", dir=os.environ.get("AIP_BENCH_DISK")))
     home = Home(root / "home")
     try:
-        options = launch.LaunchOptions(agent_slots=AGENT_SLOTS)
+        options = ray_head.LaunchOptions(agent_slots=AGENT_SLOTS)
         with client.connect(home, start=True, options=options) as platform:
             yield Stage(home, platform)
     finally:

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors import doctor, launch
+from actors import doctor, launch, owned, platform_record, ray_head
 from aip.errors import Corrupt, PlatformUnavailable
 from aip.settings import Home
 
@@ -29,16 +29,16 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
-def a_platform(home: Home, **changes: object) -> launch.Platform:
+def a_platform(home: Home, **changes: object) -> platform_record.Platform:
     """A record in `home`, and the folders that belong to it."""
     temp_dir = home.root.parent / "aip-temp"
     temp_dir.mkdir(exist_ok=True)
-    record = launch.Platform(
+    record = platform_record.Platform(
         "0" * 31 + "1", "127.0.0.1:1", str(home.platform / "token"), 0, 1_700_000_000.0, str(temp_dir)
     )
     record = replace(record, **changes)  # type: ignore[arg-type]
-    with launch.locked(home):
-        launch.write_record(home, record)
+    with platform_record.locked(home):
+        platform_record.write_record(home, record)
     return record
 
 
@@ -57,31 +57,31 @@ def wait_for(look: Callable[[], Any], timeout_s: float = 10.0) -> Any:
 
 def test_the_record_survives_a_round_trip_and_nobody_else_can_read_it(home: Home) -> None:
     record = a_platform(home, dashboard_url="http://127.0.0.1:8265", pid=17)
-    assert launch.read_record(home) == record
-    assert stat.S_IMODE(launch.record_path(home).stat().st_mode) == 0o600
+    assert platform_record.read_record(home) == record
+    assert stat.S_IMODE(platform_record.record_path(home).stat().st_mode) == 0o600
     assert stat.S_IMODE(home.platform.stat().st_mode) == 0o700
 
 
 def test_a_platform_folder_that_was_open_is_closed_before_a_token_is_put_there(home: Home) -> None:
     home.platform.mkdir(parents=True, mode=0o777)
     home.platform.chmod(0o777)
-    with launch.locked(home):
+    with platform_record.locked(home):
         assert stat.S_IMODE(home.platform.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"surprise": 1}'])
 def test_a_damaged_record_is_reported_and_not_guessed_at(home: Home, text: str) -> None:
     a_platform(home)
-    launch.record_path(home).write_text(text)
+    platform_record.record_path(home).write_text(text)
     with pytest.raises(Corrupt) as caught:
         launch.find(home)
-    assert str(launch.record_path(home)) in caught.value.hint
+    assert str(platform_record.record_path(home)) in caught.value.hint
 
 
 def test_no_record_no_platform(home: Home) -> None:
     assert launch.find(home) is None
-    assert launch.processes(home) == []
-    assert launch.stop(home) == launch.Stopped(None)
+    assert owned.processes(home) == []
+    assert launch.stop(home) == owned.Stopped(None)
     assert not home.root.exists(), "looking must not leave traces"
 
 
@@ -92,8 +92,8 @@ def test_a_pid_that_another_process_has_now_is_not_taken_for_the_platform(home: 
 
 def test_a_head_without_an_address_is_still_starting_and_not_yet_found(home: Home) -> None:
     record = a_platform(home)
-    with subprocess.Popen(["sleep", "60"], env={**os.environ, launch.MARKER: record.platform_id}) as head:
-        wait_for(lambda: launch.carries_marker(psutil.Process(head.pid), record.platform_id))
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, platform_record.MARKER: record.platform_id}) as head:
+        wait_for(lambda: owned.carries_marker(psutil.Process(head.pid), record.platform_id))
         a_platform(home, pid=head.pid, address="")
         assert launch.find(home) is None
         running = a_platform(home, pid=head.pid)
@@ -103,8 +103,8 @@ def test_a_head_without_an_address_is_still_starting_and_not_yet_found(home: Hom
 
 def test_two_programs_never_hold_the_launch_lock_together(home: Home) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from actors import launch; from aip.settings import Home\n"
-        "with launch.locked(Home(Path(sys.argv[1]))):\n"
+        "import sys, time; from pathlib import Path; from actors import platform_record; from aip.settings import Home\n"
+        "with platform_record.locked(Home(Path(sys.argv[1]))):\n"
         "    print(time.monotonic(), flush=True); time.sleep(0.2); print(time.monotonic())"
     )
     command = [sys.executable, "-c", code, str(home.root)]
@@ -123,27 +123,27 @@ def test_the_head_inherits_no_ray_setting_of_the_caller(home: Home) -> None:
         "RAY_REDIS_ADDRESS": "r:1",
         "RAY_AUTH_MODE": "disabled",
     }
-    options = launch.LaunchOptions(ray_environment={"RAY_raylet_heartbeat": "1", "RAY_AUTH_MODE": "disabled"})
+    options = ray_head.LaunchOptions(ray_environment={"RAY_raylet_heartbeat": "1", "RAY_AUTH_MODE": "disabled"})
     record = a_platform(home)
-    environment = launch.head_environment(home, record, options, inherited)
+    environment = ray_head.head_environment(home, record, options, inherited)
     assert "RAY_ADDRESS" not in environment
     assert "RAY_REDIS_ADDRESS" not in environment
     assert environment["RAY_raylet_heartbeat"] == "1"
     assert environment["RAY_AUTH_MODE"] == "token", "no option may open the door"
     assert environment["RAY_AUTH_TOKEN_PATH"] == record.token_path
-    assert environment[launch.MARKER] == record.platform_id
+    assert environment[platform_record.MARKER] == record.platform_id
     assert environment["PATH"] == "/bin"
 
 
 def test_a_driver_gets_the_token_but_not_the_mark_of_the_platform(home: Home) -> None:
-    environment = launch.connect_environment(a_platform(home))
+    environment = platform_record.connect_environment(a_platform(home))
     assert environment["RAY_AUTH_TOKEN_PATH"].endswith("/token")
-    assert launch.MARKER not in environment, "`aip down` would end every program that ever connected"
+    assert platform_record.MARKER not in environment, "`aip down` would end every program that ever connected"
 
 
 @pytest.mark.parametrize(("url", "flag"), [(None, "false"), ("http://127.0.0.1:8265", "true")])
 def test_the_dashboard_runs_only_where_it_was_asked_for(home: Home, url: str | None, flag: str) -> None:
-    command = launch.head_command(a_platform(home, dashboard_url=url), launch.LaunchOptions(num_cpus=3))
+    command = ray_head.head_command(a_platform(home, dashboard_url=url), ray_head.LaunchOptions(num_cpus=3))
     assert f"--include-dashboard={flag}" in command
     assert ("--dashboard-port=8265" in command) == (url is not None)
     assert "--num-cpus=3" in command
@@ -152,7 +152,7 @@ def test_the_dashboard_runs_only_where_it_was_asked_for(home: Home, url: str | N
 
 def test_workers_import_this_installation_first() -> None:
     root = str(Path(launch.__file__).resolve().parent.parent)
-    assert launch.import_path(f"/elsewhere{os.pathsep}{root}").split(os.pathsep) == [root, "/elsewhere"]
+    assert ray_head.import_path(f"/elsewhere{os.pathsep}{root}").split(os.pathsep) == [root, "/elsewhere"]
 
 
 @given(st.lists(st.integers(min_value=1, max_value=30), max_size=8))
@@ -161,13 +161,13 @@ def test_a_folder_is_taken_only_if_its_sockets_can_be_bound(
 ) -> None:
     root = tmp_path_factory.getbasetemp().joinpath(*("x" * length for length in parts))
     root.mkdir(parents=True, exist_ok=True)
-    socket_path = f"{root}/aip-12345678/r/{launch.SESSION_EXAMPLE}"
+    socket_path = f"{root}/aip-12345678/r/{ray_head.SESSION_EXAMPLE}"
     if len(socket_path) <= 107:
-        assert launch.temp_root([str(root)]) == str(root)
+        assert ray_head.temp_root([str(root)]) == str(root)
     else:
         with pytest.raises(PlatformUnavailable, match="sockets"):
-            launch.temp_root([str(root)])
-        assert launch.temp_root([str(root), "/tmp"]) == "/tmp"
+            ray_head.temp_root([str(root)])
+        assert ray_head.temp_root([str(root), "/tmp"]) == "/tmp"
 
 
 def test_importing_the_launcher_does_not_import_ray() -> None:
@@ -196,7 +196,7 @@ def test_importing_the_launcher_does_not_import_ray() -> None:
 def test_every_process_has_a_role_that_a_person_can_read(
     command: list[str], expected: tuple[str, bool]
 ) -> None:
-    assert launch.role(command) == expected
+    assert owned.role(command) == expected
 
 
 # Ours and no other
@@ -214,7 +214,7 @@ class Tree:
         record = a_platform(home)
         self.head = subprocess.Popen(
             ["sh", "-c", self.SCRIPT],
-            env={**os.environ, launch.MARKER: record.platform_id},
+            env={**os.environ, platform_record.MARKER: record.platform_id},
             cwd=record.temp_dir,
             start_new_session=True,
         )
@@ -227,7 +227,7 @@ class Tree:
 
     def end(self) -> None:
         for process in self.children.values():
-            if launch.is_alive(process):
+            if owned.is_alive(process):
                 process.kill()
         self.head.kill()
         self.head.wait()
@@ -245,7 +245,7 @@ def names(ours: list[psutil.Process]) -> set[str]:
 
 
 def test_every_descendant_is_found_whatever_it_did_to_its_environment(home: Home, tree: Tree) -> None:
-    ours = launch.owned(tree.record)
+    ours = owned.owned(tree.record)
     assert ours[0].pid == tree.head.pid
     assert names(ours) == {"301", "302", "303", "304"}
 
@@ -257,7 +257,7 @@ def test_after_kill_9_of_the_head_an_orphan_without_the_marker_is_known_by_its_s
     tree.head.wait()
     assert launch.find(home) is None
     # 304 left the session, the marker and its parent behind: it alone has no proof, and what has none is not touched.
-    assert names(launch.owned(tree.record)) == {"301", "302", "303"}
+    assert names(owned.owned(tree.record)) == {"301", "302", "303"}
 
 
 def test_stop_ends_the_tree_and_its_files_and_nobody_else(home: Home, tree: Tree) -> None:
@@ -268,17 +268,17 @@ def test_stop_ends_the_tree_and_its_files_and_nobody_else(home: Home, tree: Tree
     assert stopped.left == ()
     assert stopped.killed == ()
     assert len(stopped.ended) == 5
-    assert not any(launch.is_alive(process) for process in tree.children.values())
+    assert not any(owned.is_alive(process) for process in tree.children.values())
     assert not Path(tree.record.temp_dir).exists()
     assert [path.name for path in home.platform.iterdir()] == ["launch.lock"]
-    assert launch.stop(home) == launch.Stopped(None), "stopping twice is stopping once"
+    assert launch.stop(home) == owned.Stopped(None), "stopping twice is stopping once"
 
 
 def test_a_process_that_ignores_a_polite_end_is_killed_and_named(home: Home) -> None:
     record = a_platform(home)
     head = subprocess.Popen(
         ["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"],
-        env={**os.environ, launch.MARKER: record.platform_id},
+        env={**os.environ, platform_record.MARKER: record.platform_id},
         start_new_session=True,
     )
     a_platform(home, pid=head.pid)
@@ -290,7 +290,7 @@ def test_a_process_that_ignores_a_polite_end_is_killed_and_named(home: Home) -> 
 
 
 def test_what_a_process_costs_is_read_from_the_process(home: Home, tree: Tree) -> None:
-    uses = launch.processes(home)
+    uses = owned.processes(home)
     assert uses[0].pid == tree.head.pid
     assert uses[0].role == "head"
     for use in uses:
@@ -384,5 +384,5 @@ def test_the_doctor_sees_an_open_token_and_a_record_without_a_platform(home: Hom
     facts = doctor.gather(home)
     assert facts.token_mode == 0o644
     assert facts.record_state == "stale"
-    launch.record_path(home).write_text(json.dumps({"half": "a record"}))
+    platform_record.record_path(home).write_text(json.dumps({"half": "a record"}))
     assert doctor.gather(home).record_state == "corrupt"

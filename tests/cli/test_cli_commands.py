@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from platform_double import GREETER, T0, Double, failed, one_json, run_view, task
 
-from actors.launch import LaunchOptions
+from actors.ray_head import LaunchOptions
 from aip.cli.command import Command
 from aip.cli.main import aip
 from aip.cli.session import Session

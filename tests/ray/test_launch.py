@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from actors import launch
+from actors import launch, owned, platform_record, ray_head
 from aip.errors import PlatformUnavailable
 from aip.settings import Home
 
@@ -47,7 +47,7 @@ def printed_ids(home: Home) -> list[str]:
 
 
 @pytest.fixture
-def platform(home: Home, printed_ids: list[str]) -> launch.Platform:
+def platform(home: Home, printed_ids: list[str]) -> platform_record.Platform:
     return launch.start(home)
 
 
@@ -60,14 +60,14 @@ def wait_for(look: Callable[[], Any], timeout_s: float = 20.0) -> Any:
     raise AssertionError("it did not happen in time")
 
 
-def drive(platform: launch.Platform, code: str) -> str:
+def drive(platform: platform_record.Platform, code: str) -> str:
     """What a driver program prints that connects as the client does."""
     program = (
         f"import ray, sys\nray.init(address={platform.address!r}, namespace='aip', log_to_driver=False)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program + textwrap.dedent(code)],
-        env={**os.environ, **launch.connect_environment(platform)},
+        env={**os.environ, **platform_record.connect_environment(platform)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -88,14 +88,14 @@ def test_two_starts_at_the_same_moment_give_one_platform(home: Home, printed_ids
 
 
 def test_the_platform_outlives_its_starter_and_a_new_start_returns_it(
-    home: Home, platform: launch.Platform
+    home: Home, platform: platform_record.Platform
 ) -> None:
     assert platform == launch.find(home)
     assert os.getsid(platform.pid) == platform.pid, "no terminal can hang up on it"
 
 
 def test_an_actor_runs_this_very_code_in_a_process_that_we_can_name(
-    home: Home, platform: launch.Platform
+    home: Home, platform: platform_record.Platform
 ) -> None:
     printed = drive(
         platform,
@@ -111,47 +111,47 @@ def test_an_actor_runs_this_very_code_in_a_process_that_we_can_name(
     pid, aip_file, launch_file = printed.split()
     assert Path(launch_file) == Path(launch.__file__).resolve()
     assert Path(aip_file).parent.parent == Path(launch_file).parent.parent
-    uses = {use.pid: use for use in launch.processes(home)}
+    uses = {use.pid: use for use in owned.processes(home)}
     assert uses[int(pid)].role == "greeter"
     assert not uses[int(pid)].is_ray
     assert all(use.pss_bytes and use.pss_bytes <= use.rss_bytes for use in uses.values())
 
 
 def test_ray_itself_is_five_processes_and_nothing_of_it_can_be_reached_from_outside(
-    home: Home, platform: launch.Platform
+    home: Home, platform: platform_record.Platform
 ) -> None:
-    roles = [use.role for use in launch.processes(home) if use.is_ray]
+    roles = [use.role for use in owned.processes(home) if use.is_ray]
     assert roles[0] == "head"
     assert sorted(roles) == ["control store", "dashboard agent", "head", "raylet", "runtime-env agent"]
-    record = launch.read_record(home)
+    record = platform_record.read_record(home)
     assert record is not None
-    addresses = set[str]().union(*(listening(process) for process in launch.owned(record)))
+    addresses = set[str]().union(*(listening(process) for process in owned.owned(record)))
     assert addresses
     assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 
 
-def test_only_the_owner_can_read_what_gives_access(home: Home, platform: launch.Platform) -> None:
+def test_only_the_owner_can_read_what_gives_access(home: Home, platform: platform_record.Platform) -> None:
     for path, mode in ((platform.token_path, 0o600), (home.platform, 0o700), (platform.temp_dir, 0o700)):
         assert os.stat(path).st_mode & 0o777 == mode, path
 
 
 def test_after_kill_9_of_the_head_a_start_gives_a_new_clean_platform(
-    home: Home, platform: launch.Platform
+    home: Home, platform: platform_record.Platform
 ) -> None:
-    before = launch.owned(platform)
+    before = owned.owned(platform)
     os.kill(platform.pid, signal.SIGKILL)
     wait_for(lambda: launch.find(home) is None)
     said: list[str] = []
     fresh = launch.start(home, on_progress=said.append)
     assert fresh.platform_id != platform.platform_id
     assert "cleaning up" in said[0]
-    assert not any(launch.is_alive(process) for process in before)
+    assert not any(owned.is_alive(process) for process in before)
     assert not Path(platform.temp_dir).exists()
     assert drive(fresh, "print(len(ray.nodes()))") == "1"
 
 
-def test_a_process_of_the_platform_can_end_it_from_inside(home: Home, platform: launch.Platform) -> None:
-    before = launch.owned(platform)
+def test_a_process_of_the_platform_can_end_it_from_inside(home: Home, platform: platform_record.Platform) -> None:
+    before = owned.owned(platform)
     drive(
         platform,
         f"""
@@ -170,8 +170,8 @@ def test_a_process_of_the_platform_can_end_it_from_inside(home: Home, platform: 
             os._exit(0)  # Whether the answer came before the end is luck; the test looks at the end from outside.
         """,
     )
-    wait_for(lambda: launch.read_record(home) is None)
-    assert not any(launch.is_alive(process) for process in before)
+    wait_for(lambda: platform_record.read_record(home) is None)
+    assert not any(owned.is_alive(process) for process in before)
     assert not Path(platform.temp_dir).exists()
     assert sorted(path.name for path in home.platform.iterdir()) == ["launch.lock"]
 
@@ -179,10 +179,10 @@ def test_a_process_of_the_platform_can_end_it_from_inside(home: Home, platform: 
 def test_a_start_that_fails_says_why_and_leaves_nothing(home: Home) -> None:
     launch.stop(home)
     with pytest.raises(PlatformUnavailable) as caught:
-        launch.start(home, launch.LaunchOptions(object_store_bytes=1))
+        launch.start(home, ray_head.LaunchOptions(object_store_bytes=1))
     assert "object store" in caught.value.message.lower()
     assert caught.value.details["log_tail"]
-    assert launch.read_record(home) is None
+    assert platform_record.read_record(home) is None
     assert sorted(path.name for path in home.platform.iterdir()) == ["head.log", "launch.lock"]
 
 
@@ -205,7 +205,7 @@ launch.start(Home(Path(sys.argv[1])), on_progress=said)
 """
 
 
-def interrupted(home: Home, number: signal.Signals) -> tuple[launch.Platform, list[Any], int]:
+def interrupted(home: Home, number: signal.Signals) -> tuple[platform_record.Platform, list[Any], int]:
     """A start that gets this signal while its node is not there yet: its record, the processes it had made, its exit code."""
     starter = subprocess.Popen(
         [sys.executable, "-c", UP_TO_HALFWAY, str(home.root)],
@@ -217,9 +217,9 @@ def interrupted(home: Home, number: signal.Signals) -> tuple[launch.Platform, li
     lines = starter.stdout
     assert lines is not None
     wait_for(lambda: HALFWAY in lines.readline())
-    record = launch.read_record(home)
+    record = platform_record.read_record(home)
     assert record is not None
-    born = launch.owned(record)
+    born = owned.owned(record)
     starter.send_signal(number)
     starter.wait(20)
     return record, born, starter.returncode
@@ -229,9 +229,9 @@ def test_ctrl_c_during_a_start_leaves_nothing(home: Home) -> None:
     record, born, code = interrupted(home, signal.SIGINT)
     assert code != 0
     assert len(born) >= 2
-    assert launch.read_record(home) is None
+    assert platform_record.read_record(home) is None
     assert not Path(record.temp_dir).exists()
-    assert not any(launch.is_alive(process) for process in born)
+    assert not any(owned.is_alive(process) for process in born)
 
 
 def test_what_a_killed_starter_leaves_is_no_platform_and_the_next_stop_ends_it(home: Home) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ray_kit import pids, until
 
-from actors import launch
+from actors import platform_record
 from actors.run_spec import read_spec
 from aip.client import Platform
 from aip.governance.audit import log_path, read
@@ -62,7 +62,7 @@ def ended(platform: Platform, run: str) -> dict[str, Any]:
 
 def free(platform: Platform) -> dict[str, float]:
     """What Ray has left, as a driver sees it."""
-    record = launch.read_record(platform.home)
+    record = platform_record.read_record(platform.home)
     assert record is not None
     program = (
         f"import json, ray; ray.init(address={record.address!r}, namespace='aip', log_to_driver=False); "
@@ -70,7 +70,7 @@ def free(platform: Platform) -> dict[str, float]:
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, **launch.connect_environment(record)},
+        env={**os.environ, **platform_record.connect_environment(record)},
         capture_output=True,
         text=True,
         timeout=120,

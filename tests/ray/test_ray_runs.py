@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ray_kit import AGENTS, kill9, pids, until
 
-from actors import launch
+from actors import launch, owned
 from aip.client import connect
 from aip.errors import UsageError
 from aip.records import stored_events, stored_run
@@ -163,7 +163,7 @@ def test_after_all_of_ray_is_killed_the_run_goes_on_where_it_was(tmp_path):
         with connect(home, start=True, idle_stop_s=0) as first:
             run = first.submit(AGENTS / "marks.yaml", {"path": str(path)})
             until(lambda: len(marks(path)) >= 4)
-            for use in launch.processes(home):
+            for use in owned.processes(home):
                 kill9(use.pid)
         done = finished_before(home, run)
         assert done
