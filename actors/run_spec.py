@@ -37,6 +37,7 @@ class RunSpec(msgspec.Struct, frozen=True):
     idempotency_key: str = ""
     plans: dict[str, RunSpec] = {}  # Other plans that this one's tasks run, by the path it names them with.
     budget: dict[str, int] = {}  # What a parent lends: the plan's own limits hold beside it.
+    rank_by: str = "measured"  # What is ready starts by measured time, where there is any; "hops": by tasks.
 
 
 def folder(home: Home, run: str) -> Path:

@@ -70,6 +70,7 @@ def prepare(
     *,
     idempotency_key: str = "",
     by: str = "",
+    rank_by: str = "measured",
 ) -> RunSpec:
     """Everything that can be wrong with a plan is found here, before a platform is asked."""
     plan = parse(source, file, DEFAULT_LIMITS)
@@ -79,7 +80,12 @@ def prepare(
     bundle = Code(*pack(folder, home.code))
     spec = _spec(home, run, plan, source, file, folder, bundle, (folder.resolve() / Path(file).name,))
     return msgspec.structs.replace(
-        spec, inputs=_encode(given), submitted_by=by, submitted_at=now, idempotency_key=idempotency_key
+        spec,
+        inputs=_encode(given),
+        submitted_by=by,
+        submitted_at=now,
+        idempotency_key=idempotency_key,
+        rank_by=rank_by,
     )
 
 

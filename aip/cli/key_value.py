@@ -1,4 +1,4 @@
-"""`-i name=Ada`: values typed on a command line."""
+"""`-i name=Ada`: values typed on a command line; `-i name=@file` takes one from a file (`value_file`)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import click
 
 from ..errors import UsageError
 from . import text
+from .value_file import value_of
 
-VALUES_MAX = 1_000  # A command line; larger input comes from a file that the plan reads.
+VALUES_MAX = 1_000  # A command line; larger input comes from a file.
 
 
 class KeyValueType(click.ParamType):  # type: ignore[type-arg]  # Generic in newer click only.
@@ -33,8 +34,8 @@ class KeyValueType(click.ParamType):  # type: ignore[type-arg]  # Generic in new
 KEY_VALUE = KeyValueType()
 
 
-def collected(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The pairs as one mapping. A key that is given twice is a mistake, not an order of precedence."""
+def collected(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """The pairs as one mapping: texts as typed, and what files hold. A key that is given twice is a mistake, not an order."""
     found: dict[str, str] = {}
     for key, value in pairs:
         if key in found:
@@ -42,16 +43,19 @@ def collected(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         found[key] = value
     if len(found) > VALUES_MAX:
         raise UsageError(f"more than {VALUES_MAX} values on a command line")
-    return found
+    return {key: value_of(key, value) for key, value in found.items()}
 
 
-def typed(given: Mapping[str, str], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a capability by its input schema: text where it wants text, else JSON.
+def typed(given: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a capability by its input schema: text where it wants text, else JSON. What a file held is typed already.
 
     Only the reading of the words is decided here; whether the values fit is the capability's own check.
     """
     properties = schema.get("properties") or {}
-    return {key: _typed(key, value, properties.get(key) or {}) for key, value in given.items()}
+    return {
+        key: _typed(key, value, properties.get(key) or {}) if isinstance(value, str) else value
+        for key, value in given.items()
+    }
 
 
 def _typed(key: str, value: str, schema: Mapping[str, Any]) -> Any:

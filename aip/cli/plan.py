@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -44,12 +45,16 @@ for command in (plan_make.make, plan_diff.diff, plan_simulate.simulate):
 def check(path: Path, no_code: bool) -> None:
     """Check a plan and every call in it.
 
-    No code of the plan runs in this process: a child asks its agents what they can do.
+    No code of the plan runs in this process: a child asks its agents what they can do. What is no mistake but seldom meant (a
+    task that may be handed null) is told as a warning, and ends with 0.
     """
     from ..orchestration.graph import critical_path, first_ready
+    from ..orchestration.parse import render
+    from ..orchestration.parse.check_null import cautions
 
     one = session()
     found = plan_file.parsed(path) if no_code else plan_file.checked(path, one.library)
+    warnings = cautions(found)
     longest, _ = critical_path(found)
     told = {
         "plan": found.name,
@@ -58,9 +63,13 @@ def check(path: Path, no_code: bool) -> None:
         "agents": len(found.agents),
         "starts_with": first_ready(found),
         "longest_chain": longest,
+        "warnings": [asdict(warning) for warning in warnings],
     }
+    if warnings and not one.machine:
+        one.say(render(warnings, plan_file.read(path)))
     tasks, agents = measure.count(len(found.tasks), "task"), measure.count(len(found.agents), "agent")
     words = f"{found.name}: {tasks}, {agents}, longest chain {len(longest)}: no problem found"
+    words += f", {measure.count(len(warnings), 'warning')}" if warnings else ""
     show_value(one, told, lambda: one.write(text.line(words)))
 
 

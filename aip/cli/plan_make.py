@@ -39,7 +39,12 @@ MODEL_TOKENS_MAX = 8_000
 )
 @click.argument("goal", metavar="GOAL")
 @click.option(
-    "-i", "--input", "inputs", type=KEY_VALUE, multiple=True, help="What the plan is given; repeatable."
+    "-i",
+    "--input",
+    "inputs",
+    type=KEY_VALUE,
+    multiple=True,
+    help="What the plan is given; @FILE for a file's content; repeatable.",
 )
 @click.option(
     "--agents",
@@ -199,8 +204,10 @@ def read_source(path: Path) -> bytes:
         raise NotFound(f"cannot read {path}: {error.strerror}", hint=hint) from None
 
 
-def typed(value: str) -> Any:
-    """A value as typed: JSON where it is a number, a list, a map, true or false; else the text itself."""
+def typed(value: Any) -> Any:
+    """A value as typed: JSON where it is a number, a list, a map, true or false; else the text itself, or what a file held."""
+    if not isinstance(value, str):
+        return value
     try:
         found = json.loads(value)
     except ValueError:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RUNS = 200  # A p95 of ten values beyond it; a plan of 100 tasks takes some seconds.
 PATH_SHOWN_MAX = 12
 ASSUMED_SHOWN_MAX = 8
+MEASURED = "measured"  # Where nothing was measured yet, this is by tasks too.
+RANKS = ("hops", MEASURED)
 
 
 @click.command(
@@ -39,7 +41,12 @@ ASSUMED_SHOWN_MAX = 8
 )
 @click.argument("path", metavar="PLAN", type=click.Path(path_type=Path))
 @click.option(
-    "-i", "--input", "inputs", type=KEY_VALUE, multiple=True, help="An input of the plan; repeatable."
+    "-i",
+    "--input",
+    "inputs",
+    type=KEY_VALUE,
+    multiple=True,
+    help="An input of the plan; @FILE for a file's content; repeatable.",
 )
 @click.option(
     "--runs", type=click.IntRange(1, 10_000), default=RUNS, show_default=True, help="How many to simulate."
@@ -48,10 +55,10 @@ ASSUMED_SHOWN_MAX = 8
 @click.option("--workers", type=click.IntRange(1, 100_000), help="Slots, in place of limits.concurrency.")
 @click.option(
     "--rank-by",
-    type=click.Choice(["tasks", "durations"]),
-    default="tasks",
+    type=click.Choice(RANKS),
+    default=MEASURED,
     show_default=True,
-    help="What the longest way is counted in: tasks, as runs do, or measured time.",
+    help="What starts first: the longest way to go in measured time, as in runs, or in tasks.",
 )
 def simulate(
     path: Path, inputs: tuple[tuple[str, str], ...], runs: int, seed: int, workers: int | None, rank_by: str
@@ -61,6 +68,7 @@ def simulate(
     The machine that executes runs is driven on a clock that jumps; agents are stood in for by what was measured in
     earlier runs of the plan. What nobody measured is assumed, and told.
     """
+    from ..orchestration.planner import weights
     from ..orchestration.planner.simulate import forecast
 
     one = session()
@@ -68,9 +76,8 @@ def simulate(
     given = {name: typed(value) for name, value in collected(inputs).items()}
     given = {**{name: spec.default for name, spec in plan.inputs.items() if not spec.required}, **given}
     measured = history(one, plan)
-    found = forecast(
-        plan, measured, runs=runs, seed=seed, inputs=given, workers=workers, ranked=rank_by == "durations"
-    )
+    by_time = weights(plan, measured, given) if rank_by == MEASURED else None
+    found = forecast(plan, measured, runs=runs, seed=seed, inputs=given, workers=workers, weights=by_time)
     told: dict[str, Any] = {"plan": plan.name, "seed": seed, "measured_runs": measured.runs, **asdict(found)}
 
     def render() -> None:

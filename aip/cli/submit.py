@@ -28,7 +28,12 @@ from .session import Session, person, session
 )
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option(
-    "-i", "--input", "inputs", type=KEY_VALUE, multiple=True, help="An input of the plan; repeatable."
+    "-i",
+    "--input",
+    "inputs",
+    type=KEY_VALUE,
+    multiple=True,
+    help="An input of the plan; @FILE for a file's content; repeatable.",
 )
 @click.option("--detach", is_flag=True, help="Print the run's id and leave it running.")
 @click.option(
@@ -38,10 +43,22 @@ from .session import Session, person, session
     help="The same key again gives the same run, not another one.",
 )
 @click.option(
+    "--rank-by",
+    type=click.Choice(["hops", "measured"]),
+    default="measured",
+    show_default=True,
+    help="What starts first: the longest way to go in the time of earlier runs, if there were any, or in tasks.",
+)
+@click.option(
     "--chaos", type=int, metavar="SEED", hidden=True, help="Kill a cell and the run's process on the way."
 )
 def submit(
-    plan: Path, inputs: tuple[tuple[str, str], ...], detach: bool, idempotency_key: str, chaos: int | None
+    plan: Path,
+    inputs: tuple[tuple[str, str], ...],
+    detach: bool,
+    idempotency_key: str,
+    rank_by: str,
+    chaos: int | None,
 ) -> None:
     """Run a plan and watch it.
 
@@ -57,7 +74,9 @@ def submit(
     }  # What is left out stays left out.
     with started(one, lambda: plan_file.checked(plan, one.library)) as platform:
         log = GrowingLog.from_now(log_path(one.folder.audit))
-        run_id = platform.submit(plan.absolute(), values, idempotency_key=idempotency_key, by=person())
+        run_id = platform.submit(
+            plan.absolute(), values, idempotency_key=idempotency_key, by=person(), rank_by=rank_by
+        )
         if detach:
             show_id(one, run_id)
             return

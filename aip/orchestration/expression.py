@@ -46,7 +46,7 @@ from .suggestion import nearest
 
 EXPRESSIONS_CACHED_MAX = 16_384  # One plan's worth; an entry is about 2 KB.
 
-TASK_FIELDS = ("output", "outputs", "status")
+TASK_FIELDS = ("output", "outputs", "status", "added")
 LATE_RUN_FIELDS = ("state", "error")  # Known when all work has ended.
 RUN_FIELDS = ("id", "plan", "attempt", *LATE_RUN_FIELDS)
 ROOTS = ("inputs", "tasks", "item", "index", "run")

@@ -82,6 +82,14 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Defaults:
+    """Of tasks that say nothing of their own."""
+
+    timeout_s: float | None = None
+    retry: Retry = Retry()
+
+
+@dataclass(frozen=True, slots=True)
 class Restart:
     strategy: str = "one_for_one"
     max: int = 5
@@ -231,6 +239,7 @@ class PlanLimits:
     on_exceeded: OnExceeded = OnExceeded.PAUSE
     # By `label=value`: attempts of tasks with that label at the same time.
     concurrency_by_label: Mapping[str, int] = field(default_factory=dict)
+    dynamic_tasks: int = 0  # Tasks that agents may add to a run, in all.
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,3 +253,4 @@ class Plan:
     outputs: Mapping[str, Template]
     digest: str  # SHA-256 of the file's bytes, in hex.
     closing: Mapping[str, TaskSpec] = field(default_factory=dict)  # `finally`: run last, whatever happened.
+    defaults: Defaults = Defaults()

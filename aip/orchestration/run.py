@@ -31,6 +31,7 @@ Not guaranteed
     Pause / Resume        nothing new starts / it does again; attempts in flight are left alone
     Cancel                attempts in flight are told; after `CANCEL_GRACE_S` they are fenced; the run is CANCELLED
     Kill                  the same without grace; the run is KILLED
+    AddTasks              an attempt in flight adds tasks; those that wait for its task wait for them too
     RetryFrom             a new generation of the task, of what was undone, and of all downstream of those
 """
 
@@ -45,6 +46,7 @@ from ..errors import (
     Cancelled,
     Corrupt,
     Denied,
+    Fenced,
     Killed,
     NotFound,
     UsageError,
@@ -52,6 +54,7 @@ from ..errors import (
 )
 from ..runtime.task import TaskState
 from ..settings import DEFAULT_LIMITS, Limits
+from . import run_added
 from . import run_commands as cmd
 from . import run_events as ev
 from . import run_inputs as inp
@@ -211,15 +214,27 @@ class RunMachine(Timekeeping):
             if attempt.task.number in numbers:
                 self._command(cmd.CancelAttempt(attempt.id, attempt.lease, "retried by a person"))
         held = set(self.run.refs)
+        for one in again:  # Some will have other names, those that were added.
+            self.progress.pop(one.name, None)
         self._emit(ev.RunRetried(self._now_s, act.task, act.by))
         self._ready.forget(len(self.run.order))
         self._unneeded.update(held)
         for one in again:
             self._scopes.forget(one)
             self._due.pop(one.number, None)
-            self.progress.pop(one.name, None)
         self._unsettled.extend(again)
         self._want_timer(self.run.deadline_at_s)
+
+    def _on_add_tasks(self, act: inp.AddTasks) -> None:
+        attempt = next((one for one in self.run.in_flight.values() if one.id == act.attempt), None)
+        if attempt is None:
+            raise Fenced(f"{act.attempt} is not in flight any more: it adds nothing to run {self.run.id}")
+        if self.run.ending is not None or self.run.phase is not Role.WORK:
+            raise UsageError(f"run {self.run.id} is ending; nothing can be added to it")
+        fresh = run_added.fresh(self.run, attempt.task, act.source)
+        if fresh:
+            self._emit(ev.TasksAdded(self._now_s, attempt.task.name, fresh))
+            self._take_up_added()
 
     def _task(self, name: str) -> TaskRun:
         task = self.run.tasks.get(name)
@@ -241,6 +256,9 @@ class RunMachine(Timekeeping):
         """Void the leases of what was in flight, ask again what was asked, and draw every open consequence."""
         run = self.run
         if self._is_over:
+            for task in run.order:
+                if (at_s := self._expires_at_s(task)) is not None and at_s <= self._now_s:
+                    self._expire_output(task)
             self._finish_again()
             return
         if run.state is RunState.ACCEPTED:
@@ -282,4 +300,5 @@ _HANDLERS: dict[type, Any] = {
     inp.Cancel: RunMachine._on_cancel,
     inp.Kill: RunMachine._on_kill,
     inp.RetryFrom: RunMachine._on_retry_from,
+    inp.AddTasks: RunMachine._on_add_tasks,
 }

@@ -86,6 +86,21 @@ class Ending(Stepper):
             self._emit(ev.OutputExpired(self._now_s, task.name))
             self._unneeded.update(refs)
 
+    def next_expiry_s(self) -> float | None:
+        """When the next result is to be let go; None where none is. It outlives the run: the shell wakes it for that."""
+        if not self._some_expire:
+            return None
+        times = (self._expires_at_s(task) for task in self.run.order)
+        return min((time for time in times if time is not None), default=None)
+
+    def _expires_at_s(self, task: TaskRun) -> float | None:
+        rule, units = task.spec.output, task.units
+        if rule is None or rule.ttl_s is None or task.finished_at_s is None or task.name in self._kept:
+            return None
+        if task.expired or units is None or not any(isinstance(one, ArtifactRef) for one in units.values):
+            return None
+        return task.finished_at_s + rule.ttl_s
+
     # The run
 
     def _end_run(

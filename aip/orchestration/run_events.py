@@ -7,7 +7,7 @@ those (a retry's time, a gate's expiry, the size of a fan-out) is in the event t
     opens       RunAccepted                    once, first; carries the plan's text, so that the journal explains itself
     run         RunMoved RunEnding CompensationBegan ClosingBegan RunFinished RunRetried BudgetRaised
     task        TaskReady MapExpanded TaskSkipped GateOpened GateDecided VoteTallied TaskEnded
-                OutputExpired
+                OutputExpired TasksAdded
     unit        UnitFailed                     it failed before an attempt could be made of it (its arguments, say)
     attempt     AttemptStarted AttemptSucceeded AttemptFailed AttemptFenced
 
@@ -152,6 +152,13 @@ class OutputExpired(Event, frozen=True, array_like=True, tag="output_expired"):
     task: str
 
 
+class TasksAdded(Event, frozen=True, array_like=True, tag="tasks_added"):
+    """An attempt of `task` has added these tasks, in JSON in the plan's language (`parse/added.py`)."""
+
+    task: str
+    source: bytes
+
+
 class UnitFailed(Event, frozen=True, array_like=True, tag="unit_failed"):
     task: str
     unit: int
@@ -206,6 +213,7 @@ AnyEvent = (
     | VoteTallied
     | TaskEnded
     | OutputExpired
+    | TasksAdded
     | UnitFailed
     | AttemptStarted
     | AttemptSucceeded
@@ -243,6 +251,8 @@ def to_json(event: AnyEvent) -> dict[str, Any]:
         value = getattr(event, name)
         if name == "arguments_sha256":
             value = value.hex()
+        elif name == "source":
+            value = msgspec.json.decode(value)
         elif isinstance(value, bytes):
             value = msgspec.msgpack.decode(value)
         elif isinstance(value, msgspec.Struct):

@@ -85,4 +85,24 @@ class RetryFrom(msgspec.Struct, frozen=True):
     by: str
 
 
-Input = Tick | Succeeded | Failed | Progress | AgentLost | Decide | Cancel | Kill | Pause | Resume | RetryFrom
+class AddTasks(msgspec.Struct, frozen=True):
+    """An attempt in flight adds tasks to the run: JSON in the plan's language. What it has added before is a repeat."""
+
+    attempt: str
+    source: bytes
+
+
+Input = (
+    Tick
+    | Succeeded
+    | Failed
+    | Progress
+    | AgentLost
+    | Decide
+    | Cancel
+    | Kill
+    | Pause
+    | Resume
+    | RetryFrom
+    | AddTasks
+)

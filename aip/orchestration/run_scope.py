@@ -8,6 +8,9 @@ crash it is built again, value for value.
     succeeded                   its result; of a `for_each` the list of results in the items' order (also as `outputs`);
                                 of a vote the tally, of a vote on each item the list of tallies; of a gate who decided what
     failed, skipped, cancelled  null
+
+    `tasks.NAME.added`          by name, `output` and `status` of the tasks that NAME's agent has added to the run and that have
+                                ended; for those that wait for NAME these are all
 """
 
 from __future__ import annotations
@@ -192,6 +195,11 @@ class Scopes:
         seen = {"output": output, "status": str(task.state)}
         if task.spec.for_each is not None:
             seen["outputs"] = output
+        seen["added"] = {
+            one.name: {"output": self.output(one), "status": str(one.state)}
+            for one in task.added
+            if one.spec.role is Role.WORK and one.state.terminal
+        }
         return seen
 
     def _of(self, tasks: dict[str, Any]) -> dict[str, Any]:

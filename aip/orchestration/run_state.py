@@ -13,8 +13,9 @@ machine decides by. Two runs with equal journals are equal (`Run.snapshot`).
     AttemptFailed …     RUNNING -> READY where no other unit runs and some unit is left to start
     TaskEnded           -> SUCCEEDED, FAILED or CANCELLED
 
-Tasks are the plan's, and those that a run comes to have: CompensationBegan and ClosingBegan add theirs at the end of the order, a
-retry by a person takes them away again.
+Tasks are the plan's, and those that a run comes to have: TasksAdded, CompensationBegan and ClosingBegan add theirs at the end of
+the order. A retry by a person takes those of the last two away again; what a task has added that runs again is withdrawn: it
+stands in the order as skipped, under a name that leaves its own free (run_added.py).
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ from typing import Any, NamedTuple, NoReturn
 
 from ..errors import BudgetExceeded, Corrupt, ErrorRecord
 from ..runtime.task import TaskState, allowed
+from . import run_added
 from . import run_events as ev
 from .artifact import ArtifactRef
 from .budget import Ledger, account_of
+from .parse.added import entries_of
 from .plan import Plan, Role, TaskSpec
 from .run_ballots import Ballots
 from .run_implied import BIDS_SUFFIX, UNDO_SUFFIX, undo_spec, with_bids
 from .run_lifecycle import RUN_TRANSITIONS, RunState
-from .run_task import DELAYED, IDLE, Attempt, GateState, TaskRun, Units, downstream, earliest
+from .run_task import DELAYED, IDLE, Attempt, GateState, TaskRun, Units, earliest
 
 
 class Fenced(NamedTuple):
@@ -79,6 +82,7 @@ class Run:
         self.replica_loads: dict[str, list[int]] = {}
         self.label_loads = dict.fromkeys(plan.limits.concurrency_by_label, 0)  # Attempts in flight.
         self.fenced: dict[tuple[int, int], Fenced] = {}  # By task and unit: those that are to start again.
+        self.added_count = 0  # Tasks that agents have added, those that were withdrawn included.
         self.promised_credits = 0  # To the winners of auctions that are at work.
         self.delayed_count = 0
         self.waiting_count = 0
@@ -189,6 +193,13 @@ class Run:
             self._link(task)
         return task
 
+    def _added(self, event: ev.TasksAdded) -> None:
+        adder = self.tasks[event.task]
+        specs = run_added.specs(self, adder, event.source)
+        self.added_count += len(specs)
+        fresh = [self._add(spec, 1, event) for spec in with_bids(specs)]
+        run_added.join(self, adder, fresh, entries_of(event.source))
+
     def _link(self, task: TaskRun) -> None:
         task.needs = [self.tasks[name] for name in task.spec.needs]
         for need in task.needs:
@@ -202,7 +213,7 @@ class Run:
             for task in self.order
             if task.spec.role is Role.UNDO and task.started_at_s is not None
         ]
-        return downstream([self.tasks[name], *undone])
+        return run_added.downstream_of([self.tasks[name], *undone])
 
     def _forget_last_phases(self) -> None:
         """Tasks that undid and closed stand at the end of the order, and stand there for the end that is taken back."""
@@ -231,6 +242,9 @@ class Run:
         for task in again:
             self._forget(task)
             task.begin_generation()
+        for task in [one for one in again if one.adder is not None and one.adder.number in numbers]:
+            run_added.withdraw(self, task)
+            self.open_count -= 1
         self.successes = [number for number in self.successes if number not in numbers]
         for task in again:
             task.count_needs()
@@ -498,8 +512,10 @@ _OPENED = frozenset({"plan", "order", "tasks", "in_flight", "ledger"})
 
 
 def _task_snapshot(task: TaskRun) -> dict[str, Any]:
-    skip = ("spec", "needs", "dependants", "bids", "units", "ballots", "gate")
+    skip = ("spec", "needs", "dependants", "bids", "adder", "added", "units", "ballots", "gate")
     plain = {name: getattr(task, name) for name in TaskRun.__slots__ if name not in skip}
+    plain["needs"] = [need.name for need in task.needs]
+    plain["added"] = [one.name for one in task.added]
     plain["units"] = task.units and {name: getattr(task.units, name) for name in Units.__slots__}
     plain["ballots"] = task.ballots and {name: getattr(task.ballots, name) for name in Ballots.__slots__}
     plain["gate"] = task.gate and {name: getattr(task.gate, name) for name in GateState.__slots__}
@@ -523,6 +539,7 @@ _FOLDS: dict[type, Any] = {
     ev.VoteTallied: Run._tallied,
     ev.TaskEnded: Run._task_ended,
     ev.OutputExpired: Run._expired,
+    ev.TasksAdded: Run._added,
     ev.UnitFailed: Run._unit_failed,
     ev.AttemptStarted: Run._started,
     ev.AttemptSucceeded: Run._succeeded,

@@ -85,7 +85,12 @@ class Stepper:
     def _know_added(self) -> None:
         """Tasks that came to be in the run are ordered after its own, in the order in which they came."""
         for task in self.run.order[self._ready.known :]:
-            self._ready.know(0.0, task.spec.priority)
+            # What an agent adds stands on the way from the adding task to those that wait for both.
+            rank = 0.0 if task.adder is None else self._ready.rank(task.adder.number)
+            self._ready.know(rank, task.spec.priority)
+            if task.spec.output is not None and task.spec.output.ttl_s is not None:
+                self._some_expire = True
+                self._kept = kept_to_the_end(self.plan)
 
     def _take_up_added(self) -> None:
         added = self.run.order[self._ready.known :]

@@ -117,6 +117,8 @@ class TaskRun:
     """One task of one run, in its present generation."""
 
     __slots__ = (
+        "added",
+        "adder",
         "ballots",
         "bids",
         "deadline_at_s",
@@ -136,6 +138,7 @@ class TaskRun:
         "reservation",
         "skip_reason",
         "skipped_needs",
+        "source",
         "spec",
         "spent",
         "started_at_s",
@@ -154,6 +157,9 @@ class TaskRun:
         self.needs: list[TaskRun] = []
         self.dependants: list[TaskRun] = []
         self.bids: TaskRun | None = None  # The round of bids for it, where it is auctioned off.
+        self.adder: TaskRun | None = None  # Whose attempt has added it to the run.
+        self.added: list[TaskRun] = []
+        self.source = ""  # As its adder wrote it, in JSON.
         self.generation = generation - 1
         self.begin_generation()
 

@@ -69,6 +69,9 @@ class ReadyQueue:
         """The next task by number, and what it is ordered by."""
         self._keys.append((-priority, -rank, len(self._keys)))
 
+    def rank(self, number: int) -> float:
+        return -self._keys[number][1]
+
     @property
     def known(self) -> int:
         return len(self._keys)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..settings import DEFAULT_LIMITS
 from .budget import AMOUNT_MAX
 from .parse import vocabulary as v
 from .parse.task_section import CALL_FIELDS, GATE_FIELDS
@@ -28,7 +29,7 @@ def plan_schema() -> Schema:
         "title": f"AIP plan, {v.API_VERSION}",
         **_section("plan", _plan(), ("apiVersion", "kind", "metadata", "tasks")),
         "$defs": {
-            "agent": _section("agent", _agent(), ("use",)),
+            "agent": _section("agent", _agent(), ("use",)) | {"allOf": _tool_agent()},
             "model": _section("model", _model(), ("base_url", "model")),
             "tool": _tool(),
             "input": _section("input", _input({"$ref": "#/$defs/input"})),
@@ -70,6 +71,7 @@ def _plan() -> Schema:
                 "deadline": _text(DURATION_FORM),
                 "concurrency": _integer(1, v.CONCURRENCY_MAX),
                 "concurrency_by_label": _named(v.LABEL_LIMIT_FORM, _integer(1, v.CONCURRENCY_MAX)),
+                "dynamic_tasks": _integer(0, DEFAULT_LIMITS.plan_tasks_max),
                 "budget": {"$ref": "#/$defs/budget"},
                 "on_exceeded": {"enum": [str(one) for one in OnExceeded]},
             },
@@ -87,7 +89,7 @@ def _agent() -> Schema:
     replicas = _section("replicas", {"min": _integer(0), "max": _integer(1)})
     size = {"anyOf": [_text(SIZE_FORM), _integer(1)]}
     return {
-        "use": _text(v.USE_FORM),
+        "use": {"anyOf": [_text(v.USE_FORM), _text(v.MCP_COMMAND_FORM), _text(v.MCP_HOST_FORM)]},
         "replicas": {"anyOf": [_integer(1), replicas]},
         "isolation": {"enum": list(v.ISOLATIONS)},
         "density": _integer(1),
@@ -126,26 +128,53 @@ def _model() -> Schema:
 
 def _tool() -> Schema:
     """A program that is started, or a place that is called."""
-    words = {"type": "array", "minItems": 1, "maxItems": v.WORDS_MAX}
     properties = {
-        "command": {**words, "items": {"type": "string"}},
+        "command": {**_WORDS, "items": {"type": "string"}},
         "url": _text(v.TOOL_URL_FORM),
-        "env": _named(v.VARIABLE_FORM, {"type": "string"}),
-        "headers": _named(v.HEADER_FORM, {"type": "string"}),
-        "allow": {
-            "anyOf": [
-                {"const": [ANY_TOOL]},
-                {**words, "items": _text(v.TOOL_FORM), "uniqueItems": True},
-            ]
-        },
-        "timeout": _text(DURATION_FORM),
-        "cwd": {"type": "string"},
+        **_tool_config(),
     }
     ways: list[Schema] = [
-        {"required": ["command"], "properties": {"headers": False}},
-        {"required": ["url"], "properties": {"env": False, "cwd": False}},
+        {"required": ["command"], "properties": _OF_A_PROGRAM},
+        {"required": ["url"], "properties": _OF_A_PLACE},
     ]
     return {**_section("tool", properties, ("allow",)), "oneOf": ways}
+
+
+_WORDS: Schema = {"type": "array", "minItems": 1, "maxItems": v.WORDS_MAX}
+_OF_A_PROGRAM: Schema = {"headers": False}
+_OF_A_PLACE: Schema = {"env": False, "cwd": False}
+
+
+def _tool_config() -> Schema:
+    names = {"anyOf": [{"const": [ANY_TOOL]}, {**_WORDS, "items": _text(v.TOOL_FORM), "uniqueItems": True}]}
+    return {
+        "env": _named(v.VARIABLE_FORM, {"type": "string"}),
+        "headers": _named(v.HEADER_FORM, {"type": "string"}),
+        "allow": names,
+        "effects": names,
+        "timeout": _text(DURATION_FORM),
+        "start_timeout": _text(DURATION_FORM),
+        "result_bytes_max": {"anyOf": [_text(SIZE_FORM), _integer(1, v.TOOL_RESULT_BYTES_MAX)]},
+        "concurrency": _integer(1, v.TOOL_CALLS_MAX),
+        "protocol": {"enum": list(v.PROTOCOLS)},
+        "cwd": {"type": "string"},
+    }
+
+
+def _tool_agent() -> list[Schema]:
+    """An agent whose `use` is a tool server has `config` as an entry of `tools:`, and nothing else."""
+    config = _section("tool_config", _tool_config(), ("allow",))
+    return [
+        {
+            "if": {"properties": {"use": _text(form)}, "required": ["use"]},
+            "then": {
+                "required": ["config"],
+                "propertyNames": {"enum": ["use", "config"]},
+                "properties": {"config": {"allOf": [config, {"properties": unfit}]}},
+            },
+        }
+        for form, unfit in ((v.MCP_COMMAND_FORM, _OF_A_PROGRAM), (v.MCP_HOST_FORM, _OF_A_PLACE))
+    ]
 
 
 def _task() -> Schema:

@@ -14,6 +14,7 @@ import yaml
 
 from aip.orchestration.graph import critical_path, first_ready
 from aip.orchestration.parse import check, parse
+from aip.orchestration.parse.check_null import cautions
 from aip.orchestration.plan import Plan
 
 ROUNDS = 5
@@ -76,7 +77,7 @@ def _rows(tasks: int) -> list[dict[str, Any]]:
 def _check(plan: Plan) -> None:
     problems = check(plan, {"reader": MANIFEST})
     path, _ = critical_path(plan)
-    if problems or not path or not first_ready(plan):
+    if problems or cautions(plan) or not path or not first_ready(plan):
         raise AssertionError(f"the plan of the benchmark is not as it was made: {problems[:3]}")
 
 

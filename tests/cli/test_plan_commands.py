@@ -170,7 +170,7 @@ def test_simulate_measures_the_runs_there_were_and_names_what_it_assumes(
     assert found["path"] == ["a", "b"]
     assert found["cost_p50"] == {"usd_micro": 4_000_000}
     assert found["assumed"] == []
-    told = typed("plan simulate plan.yaml --runs 5 --rank-by durations").stdout
+    told = typed("plan simulate plan.yaml --runs 5 --rank-by hops").stdout
     assert "makespan      p50 8.0 s" in told
     assert "usd p50 4.00" in told
 
@@ -184,3 +184,18 @@ def test_graph_is_drawn_as_asked(form: str, begins: str, typed: Type, folder: Pa
 
 def test_the_critical_path_is_part_of_the_graphs_data(typed: Type, folder: Path) -> None:
     assert one_json(typed("plan graph plan.yaml -o json").stdout)["critical_path"] == ["a", "b"]
+
+
+def test_check_warns_of_what_may_be_null_with_its_line_and_ends_with_0(typed: Type, folder: Path) -> None:
+    reader = '  c: {agent: g, capability: greet, when: none_failed, with: {name: "${{ tasks.b.output }}"}}\n'
+    (folder / "plan.yaml").write_text(PLAN.replace("needs: [a]}", "needs: [a], with: {name: Bob}}") + reader)
+    result = typed("plan check plan.yaml")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("no problem found, 1 warning\n")
+    assert (
+        "plan.yaml:8:3: c reads `tasks.b.output`, which is null if b is skipped because a failed"
+        in result.stderr
+    )
+    found = one_json(typed("plan check plan.yaml -o json").stdout)
+    assert [(one["line"], one["column"], one["code"]) for one in found["warnings"]] == [(8, 3, "check.null")]
+    assert one_json(typed("plan check plan.yaml --no-code -o json").stdout)["warnings"] == found["warnings"]

@@ -132,6 +132,15 @@ def test_no_agent_of_the_author_takes_the_place_of_one_of_ours() -> None:
     assert "belongs to the section models" in problem["message"]
 
 
+@pytest.mark.parametrize("use", ["aip.models.agent:ModelAgent", "aip.models:ModelAgent"])
+def test_a_model_that_stands_under_agents_needs_its_price_too(use: str) -> None:
+    config = "{base_url: 'http://h/v1', model: m}"
+    text = (
+        HEAD + f"agents: {{a: {{use: '{use}', config: {config}}}}}\nlimits: {{budget: {{usd: 1}}}}\n" + TASK
+    )
+    assert problems_of(text)[0]["code"] == "plan.price"
+
+
 @pytest.mark.parametrize(
     ("place", "told"),
     [

@@ -303,6 +303,25 @@ def test_a_ttl_counts_on_after_a_crash() -> None:
     assert world.replayed().run.snapshot() == world.machine.run.snapshot()
 
 
+def test_a_ttl_that_is_over_after_the_run_lets_the_result_go_when_the_run_is_looked_after() -> None:
+    rules = {"a": 60.0, "b": 30.0, "out": 10.0}
+    tasks = [task(name, output=OutputRule(None, ttl_s, HERE)) for name, ttl_s in rules.items()]
+    world = World(plan(*tasks, outputs={"out": "${{ tasks.out.output }}"}))
+    refs = {name: large(world, name, name) for name in rules}
+    assert world.state == "succeeded"
+    assert world.machine.next_expiry_s() == 130.0, "what the outputs tell never goes"
+    world.now_s = 131.0
+    world.crash()
+    assert [one.refs for one in world.issued(cmd.CollectArtifacts)] == [(refs["b"],)]
+    assert world.machine.next_expiry_s() == 160.0
+    assert world.finish.outputs == {"out": "out"}
+    world.now_s = 170.0
+    world.crash()
+    assert [one.refs for one in world.issued(cmd.CollectArtifacts)] == [(refs["b"],), (refs["a"],)]
+    assert world.machine.next_expiry_s() is None
+    assert world.replayed().run.snapshot() == world.machine.run.snapshot()
+
+
 def test_the_view_counts_failed_items_of_a_map_that_succeeded() -> None:
     world = World(plan(task("m", for_each=[1, 2], allow_failures=Tolerance(1), retry=ONCE)))
     world.fail("m", ErrorRecord("payload.invalid", "bad"), unit=0)

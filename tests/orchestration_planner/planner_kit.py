@@ -109,5 +109,15 @@ def random_plan(family: str, seed: int) -> tuple[Plan, Measured, int]:
     return plan_of("\n".join(lines)), measured, slots
 
 
+def taking(**seconds: float) -> Measured:
+    """What each capability of the agent `m:A` takes, without spread."""
+    measured = Measured()
+    for name, value in seconds.items():
+        estimate = Estimate()
+        estimate.add(value)
+        measured.seconds["m:A", name] = estimate
+    return measured
+
+
 def plan_of(text: str) -> Plan:
     return parse(text.encode(), "plan.yaml")

@@ -155,7 +155,7 @@ class _Check:
         allow = agent.config.get("allow") if agent.use == TOOL_SERVER else None
         if allow is not None and ANY_TOOL not in allow and task.capability not in allow:
             message = f"{quoted(task.capability)} is not among the tools that {agent.name} allows"
-            hint = nearest(task.capability, allow) or f"add it to {agent.name}.allow"
+            hint = nearest(task.capability, allow) or f"add it to `allow` of {agent.name}"
             yield _problem("check.capability", task.position, message, hint)
 
     def _list(self, task: TaskSpec) -> Iterator[Problem]:

@@ -25,6 +25,7 @@ from .vocabulary import (
 )
 
 USE = "aip.models.agent:ModelAgent"
+USES = frozenset({USE, "aip.models:ModelAgent"})  # As an author under `agents:` may name the class.
 CONCURRENCY = (
     8  # Calls at a time where the plan does not say: hosted endpoints take more, a laptop's server fewer.
 )
@@ -102,12 +103,12 @@ def _prices(reader: Reader, node: Node, what: str) -> dict[str, int]:
 
 
 def refuse_unpriced(
-    reader: Reader, models: Iterable[AgentSpec], budgets: Mapping[str, Mapping[str, int]]
+    reader: Reader, agents: Iterable[AgentSpec], budgets: Mapping[str, Mapping[str, int]]
 ) -> None:
     """Money that nobody can count is no limit: where any budget is in money, every model has a price."""
     limited = next((where for where, budget in budgets.items() if "usd_micro" in budget), None)
-    for one in models if limited is not None else ():
-        if "prices" not in one.config:
+    for one in agents if limited is not None else ():
+        if one.use in USES and "prices" not in one.config:
             reader.problem(
                 "plan.price",
                 (one.position.line, one.position.column),

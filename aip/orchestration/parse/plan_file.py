@@ -18,17 +18,17 @@ from dataclasses import replace
 from ...settings import DEFAULT_LIMITS, Limits
 from ..expression import LATE_RUN_FIELDS
 from ..graph import cycle
-from ..plan import AgentSpec, InputSpec, Plan, PlanLimits, Role, TaskSpec
+from ..plan import AgentSpec, Defaults, InputSpec, Plan, PlanLimits, Role, TaskSpec
 from ..suggestion import nearest
 from . import sections
 from .document import Node, read
 from .input_section import input_spec
-from .model_section import USE as MODEL_USE
 from .model_section import model, refuse_unpriced
 from .problem import invalid, quoted
 from .reader import Reader, Use
 from .task_section import TaskDraft, task
 from .tool_section import tool_server
+from .tool_use import is_tool_server, tool_agent
 from .vocabulary import AGENT_FORM, API_VERSION, NAME_FORM, PART_FORM, PLAN_NAME_FORM, RESERVED_NAMES
 
 PART_HINT = "use lower case letters, digits and - _, beginning with a letter, at most 55"
@@ -56,13 +56,13 @@ def _plan(reader: Reader, root: Node, digest: str) -> Plan:
     if isinstance(root.value, dict):
         _header(reader, root, found)
     name, labels = _metadata(reader, found["metadata"]) if "metadata" in found else ("", {})
-    base = sections.defaults(reader, found["defaults"]) if "defaults" in found else sections.Defaults()
+    base = sections.defaults(reader, found["defaults"]) if "defaults" in found else Defaults()
     limits = sections.limits(reader, found["limits"]) if "limits" in found else PlanLimits()
     inputs = _inputs(reader, found["inputs"]) if "inputs" in found else {}
     agents = _agents(reader, found)
     drafts = _drafts(reader, found["tasks"], "tasks", base, agents) if "tasks" in found else {}
     closing_drafts = _drafts(reader, found["finally"], "finally", base, agents) if "finally" in found else {}
-    tasks = {name: _linked(reader, draft, drafts, inputs) for name, draft in drafts.items()}
+    tasks = {name: linked(reader, draft, drafts, inputs) for name, draft in drafts.items()}
     closing = _closing(reader, closing_drafts, drafts, inputs)
     _refuse_cycle(reader, tasks)
     _refuse_cycle(reader, closing)
@@ -70,7 +70,7 @@ def _plan(reader: Reader, root: Node, digest: str) -> Plan:
     budgets = {"limits.budget": limits.budget} | {
         f"tasks.{one.name}.budget": one.budget for one in tasks.values()
     }
-    refuse_unpriced(reader, (one for one in agents.values() if one.use == MODEL_USE), budgets)
+    refuse_unpriced(reader, agents.values(), budgets)
     outputs = {}
     if "outputs" in found:
         what = "outputs"
@@ -79,7 +79,7 @@ def _plan(reader: Reader, root: Node, digest: str) -> Plan:
             outputs[key], uses = reader.template(node, f"outputs.{key}")
             for use in uses:
                 _refuse_unknown(reader, use, drafts, inputs, item_known=False)
-    return Plan(name, labels, inputs, limits, agents, tasks, outputs, digest, closing)
+    return Plan(name, labels, inputs, limits, agents, tasks, outputs, digest, closing, base)
 
 
 def _header(reader: Reader, root: Node, found: Mapping[str, Node]) -> None:
@@ -126,7 +126,8 @@ def _agents(reader: Reader, found: Mapping[str, Node]) -> dict[str, AgentSpec]:
             if section in _PARTS and "." in name:
                 message = f"{quoted(name)} cannot be a name under agents: it belongs to the section {section}"
                 reader.problem("plan.name", node.keys[name], message, "choose another name")
-            agents[name] = sections.agent(reader, name, one, node.keys[name])
+            read_agent = tool_agent if is_tool_server(one) else sections.agent
+            agents[name] = read_agent(reader, name, one, node.keys[name])
     for section, read_one in _PARTS.items():
         if section in found:
             node = found[section]
@@ -136,7 +137,7 @@ def _agents(reader: Reader, found: Mapping[str, Node]) -> dict[str, AgentSpec]:
 
 
 def _drafts(
-    reader: Reader, node: Node, section: str, base: sections.Defaults, agents: Mapping[str, AgentSpec]
+    reader: Reader, node: Node, section: str, base: Defaults, agents: Mapping[str, AgentSpec]
 ) -> dict[str, TaskDraft]:
     entries = reader.entries(node, section, NAME_FORM, sections.NAME_HINT, RESERVED_NAMES)
     most = reader.limits.plan_tasks_max
@@ -158,7 +159,7 @@ def _drafts(
     }
 
 
-def _linked(
+def linked(
     reader: Reader,
     draft: TaskDraft,
     drafts: Mapping[str, TaskDraft],

@@ -19,6 +19,7 @@ from .document import Node
 from .problem import PROBLEMS_MAX, Problem, invalid, quoted
 from .vocabulary import (
     API_VERSION,
+    HIDDEN_FORM,
     KNOWN,
     NOT_YET,
     REFERENCE_FORM,
@@ -150,18 +151,16 @@ class Reader:
             return None
         return seconds
 
-    def size_bytes(self, node: Node, what: str) -> int | None:
+    def size_bytes(self, node: Node, what: str, high: int = units.SIZE_BYTES_MAX) -> int | None:
         if isinstance(node.value, int) and not isinstance(node.value, bool):
-            return self.integer(node, what, 1, 2**50)
+            return self.integer(node, what, 1, high)
         value = self.text(node, what)
-        found = None if value is None else units.size_bytes(value)
-        if value is not None and not (found and found <= 2**50):
-            self.problem(
-                "plan.size",
-                node,
-                f"{what} is no size: {quoted(value)}",
-                "write it as 64Mi, 2Gi or a number of bytes",
-            )
+        if value is None:
+            return None
+        found = units.size_bytes(value)
+        if not found or found > high:
+            wrong = f"{what} must be 1 to {high} bytes" if found else f"{what} is no size: {quoted(value)}"
+            self.problem("plan.size", node, wrong, "write it as 64Mi, 2Gi or a number of bytes")
             return None
         return found
 
@@ -211,15 +210,20 @@ class Reader:
             return None
         return amount
 
-    def secret(self, node: Node, what: str) -> str | None:
-        """A reference to a secret. A secret itself is refused and repeated nowhere."""
-        if isinstance(node.value, str) and re.fullmatch(REFERENCE_FORM.rstrip("$").lstrip("^"), node.value):
+    def secret(self, node: Node, what: str, *, word: bool = False) -> str | None:
+        """A reference to a secret, with one `word` before it where a header has one (`Bearer secret:NAME`).
+
+        A secret itself is refused and repeated nowhere.
+        """
+        form = HIDDEN_FORM if word else REFERENCE_FORM
+        if isinstance(node.value, str) and re.fullmatch(form.rstrip("$").lstrip("^"), node.value):
             return node.value
         self.problem(
             "plan.secret",
             node,
             f"{what} must be a reference to a secret, never the secret itself",
-            "keep it with `aip secret set NAME`, and write secret:NAME",
+            "keep it with `aip secret set NAME`, and write secret:NAME"
+            + (", or one word before it: Bearer secret:NAME" if word else ""),
         )
         return None
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ..plan import (
     AgentSpec,
     Backoff,
+    Defaults,
     Isolation,
     OnExceeded,
     PlanLimits,
@@ -34,12 +35,6 @@ from .vocabulary import (
 NAME_HINT = "use letters, digits and _, beginning with a letter, at most 63, so that expressions can say it"
 AGENT_HINT = "use lower case letters, digits and - _ ., beginning with a letter"
 CAPABILITY_HINT = "use name or domain.name in lower case"
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    timeout_s: float | None = None
-    retry: Retry = field(default_factory=Retry)
 
 
 def defaults(reader: Reader, node: Node) -> Defaults:
@@ -97,6 +92,9 @@ def limits(reader: Reader, node: Node) -> PlanLimits:
     if "concurrency" in found:
         slots = reader.integer(found["concurrency"], "limits.concurrency", 1, CONCURRENCY_MAX)
         made = replace(made, concurrency=slots or made.concurrency)
+    if "dynamic_tasks" in found:
+        most = reader.integer(found["dynamic_tasks"], "limits.dynamic_tasks", 0, reader.limits.plan_tasks_max)
+        made = replace(made, dynamic_tasks=most or 0)
     if "concurrency_by_label" in found:
         made = replace(made, concurrency_by_label=_by_label(reader, found["concurrency_by_label"]))
     if "budget" in found:

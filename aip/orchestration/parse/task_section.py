@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ..plan import (
     AgentSpec,
     Compensation,
+    Defaults,
     Gate,
     Market,
     OutputRule,
@@ -25,7 +26,7 @@ from .document import Node
 from .input_section import value_schema
 from .problem import quoted
 from .reader import Reader, Use
-from .sections import CAPABILITY_HINT, Defaults, retry
+from .sections import CAPABILITY_HINT, retry
 from .vocabulary import (
     APPROVER_FORM,
     CAPABILITY_FORM,

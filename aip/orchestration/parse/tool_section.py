@@ -1,7 +1,8 @@
 """`tools:` of a plan: outside MCP servers, each an agent named `tools.NAME` in a process of its own.
 
 What a server may be asked is written down (`allow`), because a server decides by itself which tools it offers, and may offer
-others tomorrow. What it is given of this machine is written down too (`env`, `cwd`).
+others tomorrow. Which of them change the outside world is written down as well (`effects`): a server's own word on that is a
+stranger's. What it is given of this machine is written down too (`env`, `cwd`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,30 @@ from typing import Any
 
 from ..plan import AgentSpec, Isolation, Restart
 from .document import Node
+from .problem import quoted
 from .reader import Reader
-from .vocabulary import CALL_S_MAX, HEADER_FORM, TOOL_FORM, TOOL_URL_FORM, VARIABLE_FORM, WORDS_MAX
+from .vocabulary import (
+    CALL_S_MAX,
+    HEADER_FORM,
+    PROTOCOLS,
+    TOOL_CALLS_MAX,
+    TOOL_FORM,
+    TOOL_RESULT_BYTES_MAX,
+    TOOL_START_S_MAX,
+    TOOL_URL_FORM,
+    VARIABLE_FORM,
+    WORDS_MAX,
+)
 
 USE = "aip.protocols.mcp.tool_server:ToolServer"
 TIMEOUT_S = 30.0  # A tool that is silent for longer is more often stuck than busy.
 ANY_TOOL = "*"
-_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"})
+ALLOW_HINT = "name the tools that may be called, or write ['*'] for all"
+_OF_A_COMMAND = ("env", "cwd")
+_OF_A_URL = ("headers",)
+_SECRET_BY_NAME = re.compile(r"(^|[-_])(authorization|cookie|token|secret|password|api[-_]?key)\Z", re.I)
+_TOOL = re.compile(TOOL_FORM.removeprefix("^").removesuffix("$"))
+_LIKE_A_REFERENCE = re.compile(r"secret:\w")
 
 
 def tool_server(reader: Reader, name: str, node: Node, place: tuple[int, int]) -> AgentSpec:
@@ -28,9 +46,14 @@ def tool_server(reader: Reader, name: str, node: Node, place: tuple[int, int]) -
     if isinstance(node.value, dict):
         _refuse_two_ways(reader, node, found, what)
         if "allow" not in found:
-            reader.missing(node, f"{what}.allow", "name the tools that may be called, or write ['*'] for all")
+            reader.missing(node, f"{what}.allow", ALLOW_HINT)
+    return server_agent(reader, what, place, {"name": name, **server_config(reader, found, what)})
+
+
+def server_agent(reader: Reader, name: str, place: tuple[int, int], config: Mapping[str, Any]) -> AgentSpec:
+    """The agent `name` of a plan, which is one server."""
     return AgentSpec(
-        name=what,
+        name=name,
         use=USE,
         replicas_min=0,
         replicas_max=1,
@@ -41,7 +64,7 @@ def tool_server(reader: Reader, name: str, node: Node, place: tuple[int, int]) -
         runtime_env={},
         restart=Restart(),
         position=reader.position(place),
-        config={"name": name, "timeout_s": TIMEOUT_S, **_config(reader, found, what)},
+        config={"timeout_s": TIMEOUT_S, **config},
     )
 
 
@@ -55,14 +78,21 @@ def _refuse_two_ways(reader: Reader, node: Node, found: Mapping[str, Node], what
             "such as command: [python, -m, mcp_server_time]",
         )
         return
-    wrong = ("headers",) if "command" in found else ("env", "cwd")
+    refuse_of_the_other_way(reader, node, found, what, "command" if "command" in found else "url")
+
+
+def refuse_of_the_other_way(
+    reader: Reader, node: Node, found: Mapping[str, Node], what: str, way: str
+) -> None:
+    """A program is given variables and a folder, a place is sent headers."""
+    wrong, kind = (_OF_A_URL, "a url") if way == "command" else (_OF_A_COMMAND, "a command")
     for key in wrong:
         if key in found:
-            kind = "a url" if key == "headers" else "a command"
             reader.problem("plan.value", node.keys[key], f"{what}.{key} is for {kind} only", "leave it out")
 
 
-def _config(reader: Reader, found: Mapping[str, Node], what: str) -> dict[str, Any]:
+def server_config(reader: Reader, found: Mapping[str, Node], what: str) -> dict[str, Any]:
+    """`ServerConfig` of what the plan says; what it leaves out is the server's own default."""
     config: dict[str, Any] = {}
     for key, node in found.items():
         where = f"{what}.{key}"
@@ -70,17 +100,26 @@ def _config(reader: Reader, found: Mapping[str, Node], what: str) -> dict[str, A
             case "command":
                 config[key] = _words(reader, node, where)
             case "url":
-                config[key] = reader.text(node, where, TOOL_URL_FORM, "write https://HOST/PATH")
+                config[key] = _url(reader, node, where)
             case "env":
                 config[key] = _values(reader, node, where, VARIABLE_FORM)
             case "headers":
                 config[key] = _values(reader, node, where, HEADER_FORM)
-            case "allow":
-                config[key] = _allowed(reader, node, where)
+            case "allow" | "effects":
+                config[key] = [name for name, _ in _tools(reader, node, where)]
             case "timeout":
                 config["timeout_s"] = reader.duration_s(node, where, CALL_S_MAX)
+            case "start_timeout":
+                config["start_timeout_s"] = reader.duration_s(node, where, TOOL_START_S_MAX)
+            case "result_bytes_max":
+                config[key] = reader.size_bytes(node, where, TOOL_RESULT_BYTES_MAX)
+            case "concurrency":
+                config[key] = reader.integer(node, where, 1, TOOL_CALLS_MAX)
+            case "protocol":
+                config[key] = reader.choice(node, where, PROTOCOLS)
             case "cwd":
                 config[key] = reader.text(node, where)
+    _refuse_idle_effects(reader, found, config, what)
     return {key: value for key, value in config.items() if value is not None}
 
 
@@ -99,6 +138,13 @@ def _words(reader: Reader, node: Node, what: str) -> list[str] | None:
     return [word for word in read if word is not None]
 
 
+def _url(reader: Reader, node: Node, what: str) -> str | None:
+    if isinstance(node.value, str) and "@" in node.value:
+        reader.secret(node, what)  # A password before the host: refused, and not repeated.
+        return None
+    return reader.text(node, what, TOOL_URL_FORM, "write https://HOST/PATH")
+
+
 def _values(reader: Reader, node: Node, what: str, form: str) -> dict[str, str]:
     """Names with their texts. What is a secret by its name must be one by reference."""
     found = reader.entries(node, what, form, "letters, digits and _")
@@ -107,27 +153,38 @@ def _values(reader: Reader, node: Node, what: str, form: str) -> dict[str, str]:
         return {}
     read: dict[str, str | None] = {}
     for name, value in found.items():
-        secret = name.lower() in _SECRET_HEADERS or str(value.value).startswith("secret:")
-        read[name] = (
-            reader.secret(value, f"{what}.{name}") if secret else reader.text(value, f"{what}.{name}")
-        )
+        where = f"{what}.{name}"
+        secret = _SECRET_BY_NAME.search(name) or _LIKE_A_REFERENCE.search(str(value.value))
+        read[name] = reader.secret(value, where, word=True) if secret else reader.text(value, where)
     return {name: value for name, value in read.items() if value is not None}
 
 
-def _allowed(reader: Reader, node: Node, what: str) -> list[str]:
+def _tools(reader: Reader, node: Node, what: str) -> list[tuple[str, Node]]:
     found = reader.texts(node, what)
     if node.value == [] or len(found) > WORDS_MAX:
         reader.problem(
-            "plan.value", node, f"{what} must name 1 to {WORDS_MAX} tools", "['*'] allows all of them"
+            "plan.value", node, f"{what} must name 1 to {WORDS_MAX} tools", "['*'] means all of them"
         )
     for name, item in found:
-        if name != ANY_TOOL and not re.fullmatch(TOOL_FORM.rstrip("$").lstrip("^"), name):
+        if name != ANY_TOOL and not _TOOL.fullmatch(name):
             reader.problem(
                 "plan.value",
                 item,
-                f"{what} cannot name {name[:40]!r}",
+                f"{what} cannot name {quoted(name[:40])}",
                 "write tools as their server names them",
             )
         elif name == ANY_TOOL and len(found) > 1:
             reader.problem("plan.value", item, f"{what} has '*' beside names", "keep ['*'], or the names")
-    return [name for name, _ in found]
+    return found
+
+
+def _refuse_idle_effects(
+    reader: Reader, found: Mapping[str, Node], config: Mapping[str, Any], what: str
+) -> None:
+    """An effect that is not allowed is a mistake in one of the two lists; which of them, only the author knows."""
+    allow = config.get("allow") or [ANY_TOOL]
+    named = found["effects"].value if "effects" in found and ANY_TOOL not in allow else ()
+    for item in named if isinstance(named, list) else ():
+        if isinstance(item.value, str) and _TOOL.fullmatch(item.value) and item.value not in allow:
+            message = f"{what}.effects names {quoted(item.value)}, which {what}.allow does not"
+            reader.problem("plan.value", item, message, "add it to allow, or leave it out of effects")

@@ -25,6 +25,7 @@ _USD = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?([eE]-[0-9])?\Z")
 
 DURATION_FORM = r"^(?=.*[1-9])(\d{1,9}d)?(\d{1,9}h)?(\d{1,9}m(?!s))?(\d{1,9}(\.\d{1,3})?s)?(\d{1,9}ms)?$"  # For the JSON Schema.
 SIZE_FORM = r"^\d{1,15}([KMGT]i?)?$"
+SIZE_BYTES_MAX = 2**50  # No machine has it.
 DURATION_MAX_S = 366 * 86_400.0  # A year: what waits longer is not a run of a plan.
 
 

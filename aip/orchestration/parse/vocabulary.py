@@ -47,11 +47,12 @@ KNOWN: dict[str, dict[str, str]] = {
         "deadline": "The run ends after this time, such as 2h.",
         "concurrency": "Attempts that may be at work at the same time.",
         "concurrency_by_label": "The same for tasks with a label, such as {effect=external-write: 1}.",
+        "dynamic_tasks": "Tasks that agents may add to a run of this plan (ctx.add_tasks), in all.",
         "budget": "Integer amounts by unit (tokens, usd_micro, tool_calls), reserved before each step.",
         "on_exceeded": "What happens when the budget is spent: pause, fail or finish_running.",
     },
     "agent": {
-        "use": "The agent's class or function, module:Name, beside the plan or installed.",
+        "use": "The agent's class or function, module:Name, beside the plan or installed; or mcp://, one tool server.",
         "replicas": "How many of it: a number, or {min, max}.",
         "isolation": "cell: many agents share a process; process: each has its own.",
         "density": "Agents of this kind that share one cell.",
@@ -83,9 +84,14 @@ KNOWN: dict[str, dict[str, str]] = {
         "command": "The program that serves tools over its standard streams, as a list of words.",
         "url": "Where a server answers over HTTP, instead of a command.",
         "env": "Variables of the program; a value may be secret:NAME. Nothing else of the platform's is inherited.",
-        "headers": "Headers of every request; a value may be secret:NAME.",
+        "headers": "Headers of every request; a value may be secret:NAME or Bearer secret:NAME.",
         "allow": "The tools that may be called, by name; ['*'] for all.",
+        "effects": "Tools that change the outside world: done once for one piece of work; ['*'] for all.",
         "timeout": "Of one call, 30s if left out.",
+        "start_timeout": "Until the server has listed its tools: 30s if left out, 55s at most.",
+        "result_bytes_max": "The largest answer, such as 64Ki: 1Mi if left out, 8Mi at most.",
+        "concurrency": "Calls that the server works on at the same time: 8 if left out.",
+        "protocol": "The protocol's version: auto, or 2025-11-25 or 2026-07-28 where a server negotiates badly.",
         "cwd": "The folder that the program works in.",
     },
     "replicas": {"min": "Always there.", "max": "Never more."},
@@ -178,6 +184,9 @@ KNOWN["closing_task"] = {
     for key, meaning in KNOWN["task"].items()
     if key not in ("gate", "budget", "compensate", "plan")
 }
+KNOWN["tool_config"] = {  # Of an agent whose `use` already says how its server is reached.
+    key: meaning for key, meaning in KNOWN["tool"].items() if key not in ("command", "url")
+}
 KNOWN["schema"] = {
     **{key: meaning for key, meaning in KNOWN["input"].items() if key not in ("default", "format")},
     "required": "The names that an object must have.",
@@ -201,7 +210,7 @@ NOT_YET_VALUES: dict[str, frozenset[str]] = {
     "mode": frozenset({"auction", "swarm"}),
     "method": frozenset({"approval", "borda", "plurality", "quadratic", "unanimous"}),
 }
-NOT_YET_USES = ("a2a://", "acp://", "anp://", "mcp://", "builtin:")
+NOT_YET_USES = ("a2a://", "acp://", "anp://", "builtin:")
 
 PRIORITIES = ("low", "normal", "high")
 ISOLATIONS = ("cell", "process")
@@ -231,12 +240,21 @@ CAPABILITY_FORM = r"^[a-z][a-z0-9_]{0,62}(\.[a-z][a-z0-9_]{0,62}){0,3}$"
 APPROVER_FORM = r"^user:[^\s:]{1,128}$"  # As `by` of a decision says it.
 UNIT_FORM = r"^[a-z][a-z0-9_]{0,62}$"
 PART_FORM = r"^[a-z][a-z0-9_-]{0,54}$"  # Of models and tools: `tools.git.log` must have one reading only.
-REFERENCE_FORM = r"^secret:[A-Za-z_][A-Za-z0-9_.-]{0,127}$"
+REFERENCE_FORM = r"^secret:[A-Za-z_][A-Za-z0-9_]{0,127}$"  # As aip.secret names them.
+HIDDEN_FORM = (
+    r"^([A-Za-z][A-Za-z0-9_-]{0,31} )?secret:[A-Za-z_][A-Za-z0-9_]{0,127}$"  # `Bearer secret:NAME` too.
+)
 MODEL_URL_FORM = (
     r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$"  # Without a password in it: the plan's text stands in the journal.
 )
 MODEL_FORM = r"^[^\x00-\x1f]{1,200}$"
 TOOL_URL_FORM = r"^https?://[^\s/@]+(/[^\s@]*)?$"
+MCP = "mcp://"
+_WORD = r"[A-Za-z0-9_@:,+./=-]+"  # Nothing that a shell, an address or a person could read in another way.
+MCP_COMMAND_FORM = rf"^mcp://stdio/(\.{{0,2}}/{_WORD}|[A-Za-z0-9_+.-]+)( {_WORD})*$"
+MCP_HOST_FORM = (
+    r"^mcp://(?!stdio(/|:|$))[A-Za-z0-9][A-Za-z0-9.-]{0,252}(:[0-9]{1,5})?/[A-Za-z0-9._~/-]{0,1000}$"
+)
 TOOL_FORM = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}$"  # As servers name theirs (MCP, 2025-11-25).
 VARIABLE_FORM = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 HEADER_FORM = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"  # RFC 9110, 5.1.
@@ -264,4 +282,9 @@ CALL_S_MAX = 3_600.0  # What takes longer than an hour is no call.
 OUTPUT_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 STRUCTURED_OUTPUTS = ("json_schema", "validate")
 WORDS_MAX = 256  # Of a command, its environment, its headers; tools that are allowed by name.
+# What a tool server takes (aip.protocols.mcp.config), told before it is there to refuse it.
+TOOL_START_S_MAX = 55.0  # Less than a cell gives an agent to start.
+TOOL_RESULT_BYTES_MAX = 8 * 2**20  # A message may not be larger.
+TOOL_CALLS_MAX = 256
+PROTOCOLS = ("auto", "2025-11-25", "2026-07-28")
 TEXT_CHARS_MAX = 4_096  # Questions, labels, descriptions.

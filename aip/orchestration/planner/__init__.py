@@ -8,6 +8,7 @@ from .method_file import MethodsInvalid, parse_methods
 from .offer import Offer, Offers, offers_of, offers_of_registry
 from .proposal import ProposalInvalid, answer_schema, propose
 from .templates import templates
+from .weigh import weights
 
 __all__ = [
     "Difference",
@@ -29,4 +30,5 @@ __all__ = [
     "propose",
     "runs_again",
     "templates",
+    "weights",
 ]

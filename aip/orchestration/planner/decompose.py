@@ -14,11 +14,11 @@ A goal is reached by a method, heaviest reading first and the user's own before 
 what the goal says. Steps are taken in the order they will be run, so that whenever a capability is considered all that can feed
 it is known. What fails is taken back and the next way is tried: a search in depth, by generators.
 
-When is a capability what the words say? Its score orders the candidates; whether there is one at all is decided by coverage: it
-must know the first word (what is to be *done*) and COVERAGE_MIN of the words up to the first preposition (what it is done *to*).
-What stands
-behind is data. And what comes later must be fed by something earlier: tasks side by side are no pipeline. This refuses more than
-a person would, which is the side to err on: a refusal says which words were not understood, a wrong chain of agents costs money.
+When is a capability what the words say? Its score orders the candidates; whether there is one at all is decided by coverage: of
+each part of the phrase (`phrase`) it must know the first word (what is to be *done*), and of all of them COVERAGE_MIN of the
+words up to a preposition (what it is done *to*). What stands behind is data. What is said to happen in a row (`then`) is never
+one capability's, and what comes later must be fed by something earlier: tasks side by side are no pipeline. This refuses more
+than a person would, which is the side to err on: a refusal says which words were not understood, a wrong chain costs money.
 
 Deterministic: equal goals, methods, offers and inputs give equal plans. Bounded: DEPTH_MAX and SEARCH_MAX, both told when they
 are what ended the search.
@@ -35,10 +35,11 @@ from ...errors import AIPError
 from ..parse.check import VOTE_OUTPUT
 from ..template import Template
 from .draft import Draft, DraftTask, Result, read_by, rewired
-from .feed import Feed, Piece, PieceKind, said_in, schema_of, speaks_of_several
-from .lexicon import PREPOSITIONS, STOP_WORDS, Fit, words
+from .feed import Feed, said_in, schema_of, speaks_of_several
+from .lexicon import Fit
 from .method import Method, Reading, Step, StepKind, filled, name_of, read
 from .offer import Offer, Offers
+from .phrase import core, in_a_row, in_parts, orders, pieces
 from .wiring import Match, items_of, list_of, match
 
 DEPTH_MAX = 24  # Goals within goals. A pipeline of n phrases is n deep.
@@ -46,9 +47,6 @@ SEARCH_MAX = 5_000  # Ways tried, some seconds: a goal that needs more is ambigu
 TASKS_MAX = 200  # Of a plan made from a sentence.
 CANDIDATES_MAX = 4  # Capabilities tried for one phrase, nearest first.
 COVERAGE_MIN = 0.6
-
-_PIECE = re.compile(r"\"([^\"]*)\"|'(?=\w)([^']*)'(?!\w)|([\w][\w'’-]*)|[,;]")
-BREAKS = frozenset({",", ";", "and", "then", "or", "but"})
 
 
 @dataclass(slots=True)
@@ -82,8 +80,11 @@ class Decomposer:
         for reading in self.readings(goal):
             if self._applies(reading) and self._go_on():
                 yield from self._method(reading, draft, depth)
-        step = Step("", StepKind.FIND, goal)
-        yield from self._capability(step, goal, {}, draft)
+        phrase = core(goal)
+        if in_a_row(phrase):
+            self._refuse(f'"{phrase}": things to do in a row are no one capability')
+            return
+        yield from self._capability(Step("", StepKind.FIND, phrase), phrase, {}, draft)
 
     def readings(self, goal: str) -> list[Reading]:
         """How the methods read the goal: the user's own first, then by weight, then in the file's order."""
@@ -202,10 +203,11 @@ class Decomposer:
                 yield way
 
     def _near(self, phrase: str) -> list[tuple[Offer, str, list[Any]]]:
-        near = self._offers.near(" ".join(_head(phrase, self._given)) or phrase)
+        parts = orders(phrase, self._given, self._offers.lexicon.knows)
+        near = self._offers.near(" ".join(word for part in parts for word in part) or phrase)
         found: list[tuple[Offer, str, list[Any]]] = []
         for index, (offer, fit) in enumerate(near[:CANDIDATES_MAX]):
-            if (unknown := misfit(phrase, fit, self._given)) is None:
+            if (unknown := misfit(parts, fit)) is None:
                 other = (
                     f"; next {near[index + 1][0].capability} {near[index + 1][1].score:.1f}"
                     if near[index + 1 :]
@@ -213,7 +215,7 @@ class Decomposer:
                 )
                 known = ", ".join(dict.fromkeys(fit.matched))
                 why = f'fits "{phrase}" by {known} (score {fit.score:.1f}{other})'
-                found.append((offer, why, said_in(_pieces(phrase, self._given), offer)))
+                found.append((offer, why, said_in(pieces(phrase, self._given), offer)))
             elif index == 0:
                 self._refuse(f'"{phrase}": nearest is {offer.capability}, which does not know {unknown}')
         if not near:
@@ -245,6 +247,10 @@ class Decomposer:
         if problem := feed.wire(written):
             self._refuse(problem)
             return None
+        if feed.unused and step.kind is StepKind.FIND and in_parts(step.text):
+            # `greet Ada and Bob` is not done by greeting Ada.
+            self._refuse(f"{offer.capability} takes one thing and not also {', '.join(feed.unused)}")
+            return None
         if problem := _left_alone(step, feed, read, keys, draft):
             self._refuse(problem)
             return None
@@ -270,55 +276,16 @@ class Decomposer:
         return grown.with_task(DraftTask(name, made, tuple(comments)), result), result
 
 
-def misfit(phrase: str, fit: Fit, given: Mapping[str, Any]) -> str | None:
-    """Which words of the phrase the fit does not know, where they decide that it is none."""
-    head = _head(phrase, given)
+def misfit(parts: Sequence[Sequence[str]], fit: Fit) -> str | None:
+    """Which words of the phrase, part by part, the fit does not know, where they decide that it is none."""
     known = set(fit.matched)
+    head = [word for part in parts for word in part]
     if not head:
         return "anything of it"
     missing = [word for word in head if word not in known]
-    if head[0] not in known or len(missing) > (1 - COVERAGE_MIN) * len(head):
+    if any(part[0] not in known for part in parts) or len(missing) > (1 - COVERAGE_MIN) * len(head):
         return ", ".join(missing)
     return None
-
-
-def _head(phrase: str, given: Mapping[str, Any]) -> list[str]:
-    """The words that say what is done and to what, without data: of each part of the phrase those up to a preposition.
-
-    Of each part: in `search for bees and paint them` what is to be painted must not pass for something to search for.
-    """
-    head: list[str] = []
-    in_tail = False
-    for piece in _pieces(phrase, given):
-        lowered = piece.text.lower()
-        if piece.kind is PieceKind.BREAK:
-            in_tail = False
-        elif lowered in PREPOSITIONS and head:
-            in_tail = True
-        is_name = bool(head) and piece.text[:1].isupper()
-        if piece.kind is not PieceKind.WORD or in_tail or is_name or lowered.isdigit():
-            continue
-        if lowered not in STOP_WORDS:
-            head += words(piece.text)
-    return head
-
-
-def _pieces(phrase: str, given: Mapping[str, Any]) -> list[Piece]:
-    """The words of a phrase; a quoted piece is one, an input that was given is known by its name or its value."""
-    told = {str(value).lower(): name for name, value in given.items()} | {
-        name.lower(): name for name in given
-    }
-    found = []
-    for one in _PIECE.finditer(phrase):
-        quoted = one[1] if one[1] is not None else one[2]
-        text = (one[3] or one[0]) if quoted is None else quoted
-        if quoted is None and text.lower() in BREAKS:
-            found.append(Piece(text, PieceKind.BREAK))
-        elif text.lower() in told:
-            found.append(Piece(told[text.lower()], PieceKind.INPUT))
-        else:
-            found.append(Piece(text, PieceKind.WORD if quoted is None else PieceKind.QUOTED))
-    return found
 
 
 def _keys(

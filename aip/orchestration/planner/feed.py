@@ -9,6 +9,7 @@
     the answer just before, if its type fits             the type
     each item of it, if it is a list of what fits        the type; the task becomes a for_each. Only where the words speak
                                                          of several: "each page", "them", "pages"
+    a list of it alone, if a list of such is asked       the type
     what the goal says (texts for texts, numbers …)      the goal
     its default, if it has one                           -
     an input that the plan gets for it                   nothing else; it is asked for at submit
@@ -22,7 +23,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from ..parse.vocabulary import INPUT_TYPES, KNOWN
@@ -30,27 +30,12 @@ from .draft import Draft, Result
 from .lexicon import PREPOSITIONS, STEM_CHARS_MIN, STOP_WORDS, stem, words
 from .method import inert
 from .offer import Offer
-from .wiring import Match, items_of, match, members_of, with_definitions
+from .phrase import Piece, PieceKind
+from .wiring import Match, items_of, list_of, match, members_of, with_definitions
 
 EDGES = STOP_WORDS | PREPOSITIONS  # Words that no piece of data begins or ends with, unless it is quoted.
 SEVERAL = frozenset({"each", "every", "all", "both", "them", "these", "those"})
 ANY_TEXT = "?"  # Under `with`: for whichever text parameter nothing else feeds by name.
-
-
-class PieceKind(StrEnum):
-    WORD = "word"
-    QUOTED = "quoted"
-    INPUT = "input"  # The name of an input that was given, or its value.
-    BREAK = "break"  # Where another part of the phrase begins: a comma, `and`, `then`.
-    END = "end"
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One piece of a phrase. The text of an INPUT is the input's name."""
-
-    text: str
-    kind: PieceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +140,8 @@ class Feed:
                 return self._take(
                     name, "${{ item }}", f"each item of the list that {result.task} gave", result
                 )
+            if items_of(schema) is not None and match(list_of(result.gives), schema) is Match.ALWAYS:
+                return self._take(name, [result.whole], f"what {result.task} gave, as a list of one", result)
         return False
 
     def _before(self) -> Iterator[Result]:
@@ -204,7 +191,7 @@ def said_in(pieces: list[Piece], offer: Offer) -> list[Any]:
             continue
         while run and run[0].lower() in EDGES:
             del run[0]
-        while run and run[-1].lower() in EDGES:
+        while run and run[-1] in EDGES:  # With a capital it is a name.
             del run[-1]
         if run:
             found.append(" ".join(run))

@@ -25,6 +25,7 @@ from .draft import Draft, Result, as_yaml, plan_name
 from .lexicon import Lexicon
 from .method import GOAL_CHARS_MAX, Method
 from .offer import Offers
+from .phrase import one_sentence
 from .templates import templates
 
 WAYS_MAX = 20  # Ways that reach the goal but do not pass the check; a twenty-first will not either.
@@ -58,7 +59,7 @@ def make(
     limits: Limits = DEFAULT_LIMITS,
 ) -> Made:
     """The plan for a goal. Raises `NoMethod`, or `UsageError` for what is no goal."""
-    goal = " ".join(goal.split())
+    goal, told = one_sentence(goal), " ".join(goal.split())
     given = given or {}
     if not goal or len(goal) > GOAL_CHARS_MAX:
         raise UsageError(
@@ -76,7 +77,7 @@ def make(
             break
         if template is not None and not any(note.startswith(f"method {template} ") for note in draft.notes):
             continue
-        text = _text(goal, draft, result)
+        text = _text(told, draft, result)
         try:
             plan = parse(text.encode(), FILE, limits)
         except PlanInvalid as error:
@@ -87,7 +88,7 @@ def make(
             continue
         unused = tuple(name for name in given if name not in plan.inputs)
         return Made(text, plan, draft.notes, unused)
-    raise _no_method(goal, known, search, problems)
+    raise _no_method(told, known, search, problems)
 
 
 def only(methods: Sequence[Method], name: str) -> Method:

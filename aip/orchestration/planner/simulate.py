@@ -13,7 +13,8 @@ Bounds, of each simulated run by itself, with the times that were drawn in it:
 
     critical path    the heaviest chain of tasks; a task of many units lasts at least its longest one, and at least all of them
                      over the slots and replicas it can have
-    lower bound      max(critical path, all work / slots, an agent's work / its replicas): no schedule is shorter (Graham 1969)
+    lower bound      no schedule is shorter (`bound`): the critical path, all work over the slots, an agent's work over its
+                     replicas, each of the pieces into which the plan falls where it narrows to one task
 
 Not simulated: failures of agents (the time of their retries), transport, the start of processes.
 """
@@ -38,6 +39,7 @@ from ..plan import Plan, TaskSpec
 from ..run import RunMachine
 from ..run_ballots import voters_of
 from ..template import Template
+from .bound import Work, lower_bound
 from .history import Estimate, Measured, work_of
 
 DEFAULT_S = 1.0  # Of work that nobody measured and that has no timeout.
@@ -84,17 +86,23 @@ class Summary:
 
 @dataclass(slots=True)
 class Model:
-    """What stands in for the agents: times, costs, sizes, and what of it is assumed."""
+    """What stands in for the agents: times, costs, sizes, and what of it is assumed.
+
+    `unknown_s`: what work takes that nobody measured; None: guessed from its timeout, and told as assumed.
+    """
 
     plan: Plan
     measured: Measured
     inputs: Mapping[str, Any]
     assumed: dict[str, str] = field(default_factory=dict)
+    unknown_s: float | None = None
 
     def seconds(self, task: TaskSpec, unit: int) -> Estimate:
         known = self.measured.seconds.get(work_of(self.plan, task, unit))
         if known is not None:
             return known
+        if self.unknown_s is not None:
+            return Estimate(self.unknown_s, 0.0, 0)
         mean = DEFAULT_S if task.timeout_s is None else task.timeout_s * TIMEOUT_SHARE
         why = "" if task.timeout_s is None else f", a tenth of its timeout of {task.timeout_s:g} s"
         self.assumed[task.name] = f"{task.name} takes {mean:g} s{why}"
@@ -165,14 +173,13 @@ def forecast(
     seed: int,
     inputs: Mapping[str, Any] | None = None,
     workers: int | None = None,
-    ranked: bool = False,
+    weights: Mapping[str, float] | None = None,
 ) -> Summary:
-    """Many runs, from `seed` on. `ranked`: tasks are ranked by what they are expected to take, not all alike."""
+    """Many runs, from `seed` on. `weights` rank the tasks, as for `RunMachine`."""
     if not 1 <= runs <= RUNS_MAX:
         raise UsageError(f"1 to {RUNS_MAX} runs can be simulated, not {runs}")
     plan = with_workers(plan, workers)
     model = Model(plan, measured, inputs or {})
-    weights = model.weights() if ranked else None
     found = [simulate(model, seed + number, weights) for number in range(runs)]
     return _summary(plan, found, tuple(model.assumed.values()))
 
@@ -364,10 +371,7 @@ class _World:
         path, path_s = critical_path(plan, spans)
         path_s += max((spans[name] for name in plan.closing), default=0.0)  # They wait for all the others.
         work_s = sum(self._busy.values())
-        by_agent = [
-            busy / plan.agents[name].replicas_max for name, busy in self._busy.items() if name in plan.agents
-        ]
-        bound_s = max(path_s, work_s / plan.limits.concurrency, *by_agent, 0.0)
+        bound_s = self._bound_s(plan.tasks, spans) + self._bound_s(plan.closing, spans)
         end_s = run.finished_at_s if run.finished_at_s is not None else self._now_s
         return Forecast(
             makespan_s=end_s,
@@ -379,6 +383,17 @@ class _World:
             cost=dict(self._cost),
             outcome=str(run.state),
         )
+
+    def _bound_s(self, specs: Mapping[str, TaskSpec], spans: Mapping[str, float]) -> float:
+        """Of the work, or of what closes: the one waits for the whole of the other. What did not run binds nobody."""
+        work = {
+            name: Work(spans[name], self._took[name], "" if task.vote else task.agent or "")
+            for name, task in specs.items()
+            if self._took[name] or task.gate is not None
+        }
+        needs = {name: task.needs for name, task in specs.items()}
+        replicas = {name: spec.replicas_max for name, spec in self._plan.agents.items()}
+        return lower_bound(needs, work, self._plan.limits.concurrency, replicas)
 
     def _span_s(self, task: TaskSpec, took: list[float]) -> float:
         """The least that the task's units can last together."""
