@@ -21,10 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..agent import Agent, Context, capability
 from ..errors import UsageError
+from ..toolbox import Found, Reference, Tool, chosen, offered
 from .failure import Table, translated
 from .own_model import OwnModel, Report, charged
 from .reins import Reins
-from .tool import Tool, offered, target
 
 STEPS_MAX = 100  # However it is configured: each step of a model pays for the whole conversation again.
 STEPS = 12  # Where nobody says otherwise.
@@ -75,8 +75,9 @@ class Adapted(Agent):
                 f"model: {self._model}: this agent brings its own model",
                 hint="give agent_of a model to make it ask the plan's",
             )
-        self._references = list(kind.tools if config.tools is None else config.tools)
-        self._agents = dict.fromkeys(target(reference)[0] for reference in self._references)
+        self._references = [
+            Reference.parse(text) for text in (kind.tools if config.tools is None else config.tools)
+        ]
         self._steps_max = config.steps_max or kind.steps_max
         self._offered: dict[str, Tool] | None = None
 
@@ -131,8 +132,12 @@ class Adapted(Agent):
     async def _tools(self, ctx: Context) -> dict[str, Tool]:
         """What the framework is offered. Asked for at the first turn: the tools' agents need not be there before."""
         if self._offered is None:
-            described = {agent: await ctx.call(agent, "aip.describe") for agent in self._agents}
-            self._offered = offered(self._references, described)
+            agents = dict.fromkeys(one.agent for one in self._references if one.agent is not None)
+            described = {agent: await ctx.call(agent, "aip.describe") for agent in agents}
+            found: list[Found] = []
+            for one in self._references:
+                found += chosen(one, described.get(one.agent or ""))
+            self._offered = offered(found)
         return self._offered
 
 
@@ -160,4 +165,4 @@ def _check(said: dict[str, Any]) -> None:
     if not 1 <= said["steps_max"] <= STEPS_MAX:
         raise UsageError(f"agent_of(steps_max={said['steps_max']}): give 1 to {STEPS_MAX}")
     for reference in said["tools"]:
-        target(reference)
+        Reference.parse(reference)

@@ -41,11 +41,13 @@ def arguments_of(body: Mapping[str, Any]) -> dict[str, Any]:
                 hint="take it out of the settings that the framework gives its model",
             )
         arguments[PASSED_AS[name]] = value
-    tools = _tools(body.get("tools") or [], body.get("tool_choice"))
+    tools, choice = _tools(body.get("tools") or []), body.get("tool_choice")
     schema = _schema(body.get("response_format"))
     stop = body.get("stop")
     if tools:
         arguments["tools"] = tools
+        if choice not in (None, "auto"):
+            arguments["tool_choice"] = choice
     if schema is not None:
         arguments["schema"] = schema
     if stop:
@@ -53,20 +55,13 @@ def arguments_of(body: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _tools(tools: list[dict[str, Any]], choice: Any) -> list[dict[str, Any]]:
+def _tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for tool in tools:
         if tool.get("type") != "function":
             raise InvalidPayload(
                 f"tools: one of type {tool.get('type')!r}; the plan's model calls functions only"
             )
-    if choice in (None, "auto"):
-        return tools
-    if choice == "none":
-        return []
-    raise InvalidPayload(
-        f"tool_choice: {choice!r}; the plan's model chooses by itself whether it calls a tool",
-        hint="leave it at auto, or say in the instructions which tool is to be called",
-    )
+    return tools
 
 
 def _schema(response_format: Any) -> dict[str, Any] | None:

@@ -23,9 +23,9 @@ from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 
 from ..errors import UsageError
+from ..toolbox import Tool
 from .completion import arguments_of
 from .reins import current_reins
-from .tool import Tool
 
 
 class PlanModel(BaseChatModel):
@@ -91,7 +91,7 @@ class PlanModel(BaseChatModel):
         **kwargs: Any,
     ) -> Runnable[Any, AIMessage]:
         wanted = [convert_to_openai_tool(tool) for tool in tools]
-        return self.bind(tools=wanted, tool_choice=tool_choice, **kwargs)
+        return self.bind(tools=wanted, tool_choice=_choice(tool_choice), **kwargs)
 
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
@@ -129,6 +129,17 @@ def _tool(tool: Tool) -> BaseTool:
         func=use_from_thread,
         coroutine=use,
     )
+
+
+def _choice(choice: Any) -> Any:
+    """As endpoints know it: LangChain writes `any` or True for "some tool", and a tool's bare name for that one."""
+    if choice in ("any", True):
+        return "required"
+    if not choice:
+        return None
+    if isinstance(choice, str) and choice not in ("auto", "none", "required"):
+        return {"type": "function", "function": {"name": choice}}
+    return choice
 
 
 def _arguments(messages: list[BaseMessage], stop: list[str] | None, more: dict[str, Any]) -> dict[str, Any]:

@@ -116,11 +116,9 @@ def agent_of(
 
 def _model(reins: Reins) -> Any:
     from pydantic_ai.models.openai import OpenAIChatModel
-    from pydantic_ai.profiles import ModelProfile
     from pydantic_ai.providers.openai import OpenAIProvider
 
-    profile = ModelProfile(supports_forced_tool_choice=False)  # See `completion.py`.
-    return OpenAIChatModel(reins.model, provider=OpenAIProvider(openai_client=client(reins)), profile=profile)
+    return OpenAIChatModel(reins.model, provider=OpenAIProvider(openai_client=client(reins)))
 
 
 def _tool(reins: Reins, name: str) -> Any:

@@ -17,25 +17,19 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import hashlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, NoReturn, TypeVar
 
-import msgspec
-
 from ..agent import Context
-from ..errors import AIPError, BudgetExceeded, Cancelled, EffectInDoubt, Fenced, Killed, Refused, UsageError
+from ..errors import AIPError, UsageError
 from ..runtime.turn import CURRENT
+from ..toolbox import ENDS_THE_TURN, Tool, digest, told, told_error
 from .completion import distinct
-from .tool import Tool
 
-RESULT_CHARS_MAX = 20_000  # Of a tool's result that a model reads: it is paid for again at every later step.
-TOLD_CHARS_MAX = 600  # Of an error that a model reads.
 CALL_S_MAX = 3_600.0  # Of one model call, where the turn itself has no deadline.
-ENDS_THE_TURN = (BudgetExceeded, Killed, Cancelled, Fenced, EffectInDoubt)
 
 T = TypeVar("T")
 _REINS: ContextVar[Reins | None] = ContextVar("aip_reins", default=None)
@@ -137,19 +131,16 @@ class Reins:
         """Call the capability behind an offered name; what the model reads of it."""
         self.check()
         tool = self.tools[name]
-        canonical = msgspec.json.encode([name, arguments], order="deterministic")
-        digest = hashlib.sha256(canonical).hexdigest()[:24]
-        self._made[digest] += 1
+        call_digest = digest(name, arguments)
+        self._made[call_digest] += 1
         # The same for the same call of the same task: a repeated attempt does not do its effects again.
-        key = f"{self.ctx.idempotency_key}:{digest}-{self._made[digest]}"
+        key = f"{self.ctx.idempotency_key}:{call_digest}-{self._made[call_digest]}"
         try:
-            return _told(await self.ctx.call(tool.agent, tool.capability, arguments, idempotency_key=key))
+            return told(await self.ctx.call(tool.agent, tool.capability, arguments, idempotency_key=key))
         except ENDS_THE_TURN as error:
             self._end(error)
-        except Refused as error:
-            return f"refused: {error.message}"[:TOLD_CHARS_MAX]
         except AIPError as error:
-            return f"error: {error.message}"[:TOLD_CHARS_MAX]
+            return told_error(error)
 
     def check(self) -> None:
         """Raises what ended the turn, if something did."""
@@ -180,10 +171,3 @@ class Reins:
     def _count(self, answer: Mapping[str, Any]) -> None:
         for unit in self.used:
             self.used[unit] += answer["usage"][unit]
-
-
-def _told(result: Any) -> str:
-    text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
-    if len(text) <= RESULT_CHARS_MAX:
-        return text
-    return f"{text[:RESULT_CHARS_MAX]}\n[cut: {len(text) - RESULT_CHARS_MAX} more characters]"

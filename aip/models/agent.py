@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any, ClassVar
 
 from typing_extensions import TypedDict
@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 from .. import secret
 from ..agent import Agent, Context, capability
 from ..errors import BulkheadFull, InvalidPayload
-from .chat import checked_request
+from .chat import ToolChoice, checked_request
 from .client import Endpoint
 from .exchange import Exchange, Line
 from .spec import ModelConfig
@@ -72,17 +72,14 @@ class ModelAgent(Agent):
         max_output_tokens: int | None = None,
         temperature: float | None = None,
         stop: list[str] | None = None,
+        tool_choice: ToolChoice | None = None,
         limit: dict[str, int] | None = None,
     ) -> ChatAnswer:
         """Answer a conversation. `schema` is the JSON Schema of the answer, `limit` the most that this call may use."""
-        request = checked_request(messages, tools, schema, max_output_tokens, temperature, stop)
-        exchange = self._exchange(ctx, limit)
-        self._in_line += 1
-        try:
+        request = checked_request(messages, tools, schema, max_output_tokens, temperature, stop, tool_choice)
+        with self._exchange(ctx, limit) as exchange:
             answer: ChatAnswer = await exchange.chat(request)  # type: ignore[assignment]
-        finally:
-            self._in_line -= 1
-        return answer
+            return answer
 
     @capability
     async def chat_stream(
@@ -94,23 +91,26 @@ class ModelAgent(Agent):
         max_output_tokens: int | None = None,
         temperature: float | None = None,
         stop: list[str] | None = None,
+        tool_choice: ToolChoice | None = None,
         limit: dict[str, int] | None = None,
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Answer a conversation as it is written: `{"delta": text}` again and again, and at the end what `chat` answers."""
-        request = checked_request(messages, tools, schema, max_output_tokens, temperature, stop)
-        exchange = self._exchange(ctx, limit)
-        self._in_line += 1
-        try:
+        request = checked_request(messages, tools, schema, max_output_tokens, temperature, stop, tool_choice)
+        with self._exchange(ctx, limit) as exchange:
             async with aclosing(exchange.stream(request)) as parts:
                 async for part in parts:
                     yield part
-        finally:
-            self._in_line -= 1
 
-    def _exchange(self, ctx: Context, limit: dict[str, int] | None) -> Exchange:
+    @contextmanager
+    def _exchange(self, ctx: Context, limit: dict[str, int] | None) -> Iterator[Exchange]:
+        """A place in the line, for as long as the call takes."""
         wrong = [unit for unit, amount in (limit or {}).items() if unit not in LIMIT_UNITS or amount < 0]
         if wrong:
             raise InvalidPayload(f"limit.{wrong[0]}: limits are whole numbers of {' and '.join(LIMIT_UNITS)}")
         if self._in_line >= WAITING_MAX:
             raise BulkheadFull(f"{WAITING_MAX} calls wait for {self.config.model}")
-        return Exchange(self._line, ctx.reserve, lambda: ctx.remaining_s, limit or {})
+        self._in_line += 1
+        try:
+            yield Exchange(self._line, ctx.reserve, lambda: ctx.remaining_s, limit or {})
+        finally:
+            self._in_line -= 1

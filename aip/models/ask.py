@@ -16,7 +16,6 @@ talk itself around), or the model is told, so that it can do something else. The
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,29 +23,13 @@ from typing import Any
 
 import msgspec
 
-from ..errors import (
-    AgentFailed,
-    AIPError,
-    BudgetExceeded,
-    Cancelled,
-    EffectInDoubt,
-    Fenced,
-    InvalidPayload,
-    Killed,
-    Refused,
-)
+from ..errors import AgentFailed, AIPError, InvalidPayload, Refused
+from ..toolbox import ENDS_THE_TURN, TOLD_CHARS_MAX, Tool, digest, told_error
 from .chat import ToolCall
-from .toolbox import Tool
 
 SAME_CALL_MAX = 2  # A third time brings no news: the model is in a loop.
 ARGUMENT_STRIKES_MAX = 1  # For each tool: a model that was told once and errs again does not know it.
 CALLS_AT_ONCE_MAX = 16  # Of one answer; they run at the same time.
-RESULT_CHARS_MAX = (
-    20_000  # Of a tool's result that the model reads: each is paid for again at every later step.
-)
-TOLD_CHARS_MAX = 600  # Of an error that the model reads.
-
-ENDS_THE_ASK = (BudgetExceeded, Killed, Cancelled, Fenced, EffectInDoubt)
 
 
 class AskFailed(AgentFailed):
@@ -123,28 +106,26 @@ class Ask:
         if arguments is None:
             self._strike(tool, "its arguments are not a JSON object")
             return Wish(call, reply="error: the arguments must be one JSON object")
-        canonical = msgspec.json.encode([tool.name, arguments], order="deterministic")
-        digest = hashlib.sha256(canonical).hexdigest()[:24]
-        self._made[digest] += 1
-        if self._made[digest] > SAME_CALL_MAX:
+        call_digest = digest(tool.name, arguments)
+        self._made[call_digest] += 1
+        if self._made[call_digest] > SAME_CALL_MAX:
             raise Looped(
                 f"the model calls {tool.name} with the same arguments for the third time",
                 tool=tool.name,
                 steps=self.steps,
             )
-        return Wish(call, tool, arguments, f"{digest}-{self._made[digest]}")
+        return Wish(call, tool, arguments, f"{call_digest}-{self._made[call_digest]}")
 
     def failed(self, wish: Wish, error: AIPError) -> str:
         """What the model is told of a call that failed; or the error is raised, because it ends the ask."""
         assert wish.tool is not None
-        if isinstance(error, ENDS_THE_ASK):
+        if isinstance(error, ENDS_THE_TURN):
             raise error
         if isinstance(error, InvalidPayload):
             self._strike(wish.tool, error.message)
         if isinstance(error, Refused):
             self.refused += 1
-            return f"refused: {error.message}"[:TOLD_CHARS_MAX]
-        return f"error: {error.message}"[:TOLD_CHARS_MAX]
+        return told_error(error)
 
     def _strike(self, tool: Tool, why: str) -> None:
         self._strikes[tool.name] += 1
@@ -160,11 +141,3 @@ def _arguments(text: str) -> dict[str, Any] | None:
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def told(result: Any) -> str:
-    """A tool's result as the model reads it."""
-    text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
-    if len(text) <= RESULT_CHARS_MAX:
-        return text
-    return f"{text[:RESULT_CHARS_MAX]}\n[cut: {len(text) - RESULT_CHARS_MAX} more characters]"

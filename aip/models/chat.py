@@ -25,6 +25,9 @@ TOOL_CALLS_MAX = 128  # Of one answer.
 MESSAGES_MAX = 10_000
 TOOLS_MAX = 512  # Endpoints take 128 or fewer; this only bounds what is measured.
 ROLES = ("system", "developer", "user", "assistant", "tool")
+TOOL_CHOICES = ("auto", "none", "required")
+
+ToolChoice = str | dict[str, Any]  # One of TOOL_CHOICES, or {"type": "function", "function": {"name": …}}.
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,9 @@ class Request:
     max_output_tokens: int | None = None
     temperature: float | None = None
     stop: tuple[str, ...] = ()
+    tool_choice: ToolChoice | None = (
+        None  # None: the endpoint's own default, which is "auto" where there are tools.
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ def checked_request(
     max_output_tokens: int | None = None,
     temperature: float | None = None,
     stop: list[str] | None = None,
+    tool_choice: ToolChoice | None = None,
 ) -> Request:
     """A request from a caller's values. Raises `InvalidPayload` that names the wrong one."""
     if not messages or len(messages) > MESSAGES_MAX:
@@ -79,9 +86,36 @@ def checked_request(
         raise InvalidPayload(f"max_output_tokens is {max_output_tokens}; give 1 or more")
     if temperature is not None and not 0 <= temperature <= 2:
         raise InvalidPayload(f"temperature is {temperature}; give 0 to 2")
+    if tool_choice is not None:
+        _check_tool_choice(tool_choice, tools or [])
     return Request(
-        tuple(messages), tuple(tools or ()), schema, max_output_tokens, temperature, tuple(stop or ())
+        tuple(messages),
+        tuple(tools or ()),
+        schema,
+        max_output_tokens,
+        temperature,
+        tuple(stop or ()),
+        tool_choice,
     )
+
+
+def _check_tool_choice(choice: ToolChoice, tools: list[dict[str, Any]]) -> None:
+    """A choice that no tool can meet would be paid for and answered with whatever the endpoint makes of it."""
+    if isinstance(choice, str):
+        if choice not in TOOL_CHOICES:
+            raise InvalidPayload(
+                f"tool_choice: {choice[:80]!r}; use {', '.join(TOOL_CHOICES)}, or name a function"
+            )
+        if choice == "required" and not tools:
+            raise InvalidPayload("tool_choice: required, and there are no tools to choose from")
+        return
+    function = choice.get("function")
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if choice.get("type") != "function" or not isinstance(name, str):
+        raise InvalidPayload('tool_choice: write {"type": "function", "function": {"name": NAME}}')
+    offered = [tool["function"].get("name") for tool in tools if isinstance(tool.get("function"), Mapping)]
+    if name not in offered:
+        raise InvalidPayload(f"tool_choice: there is no tool {name[:80]!r} among tools")
 
 
 def read_answer(body: bytes) -> Answer:

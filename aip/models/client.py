@@ -139,6 +139,8 @@ class Endpoint:
         }
         if request.tools:
             body["tools"] = list(request.tools)
+            if request.tool_choice is not None:
+                body["tool_choice"] = request.tool_choice
         if request.schema is not None:
             body["response_format"] = response_format(request.schema)
         if request.temperature is not None:

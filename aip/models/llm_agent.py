@@ -45,11 +45,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from ..agent import Agent, Context, capability
 from ..errors import AgentFailed, AIPError, InvalidPayload, UsageError
 from ..runtime import codec
+from ..toolbox import Found, Reference, Tool, chosen, offered, told
 from . import structure
-from .ask import Ask, Wish, told
+from .ask import Ask, Wish
 from .chat import ToolCall
 from .conversation import BYTES_MAX, TURNS_MAX, Conversation
-from .toolbox import Found, Reference, Tool, chosen, offered
 
 STEPS_MAX = 100  # However it is configured: each step pays for the whole conversation again.
 CALL_S_MAX = 3_600.0  # Of one model call, where the turn itself has no deadline.
