@@ -1,74 +1,170 @@
-"""The audit log's process: appends batches to the hash-chained file, one write each, fsync where somebody waits for it."""
+"""The audit log's process: takes in batches, makes them durable where somebody waits, signs, and asks witnesses.
+
+    append       a producer's batch: written at once; with `durable`, answered after the fsync that many share
+    checkpoint   a checkpoint over all that was entered before the question, with the key to verify it
+    erase        destroys a person's key; the entry about it is durable first
+    retain       drops the bodies of old segments; the entry about it is durable first
+
+A checkpoint is signed a second after an entry at the latest, or after a thousand; one at a time, so that under load each covers
+what came during the last one. Witnesses are asked beside that, for the latest one (`witnessing.py`): one that does not answer
+holds nothing up.
+
+Entries with personal values are sealed before they are written (`aip.governance.erasure`). A log that does not open, or whose
+disk fails, answers no `append`: every effect waits for its record, so there are no effects.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from aip.errors import AIPError
-from aip.governance.audit import Batch, log_path, resume
+from aip.errors import Corrupt
+from aip.governance.audit import Batch
+from aip.governance.entry import ERASED
+from aip.governance.erasure import KeyFolder, Vault
+from aip.governance.index import AuditIndex
+from aip.governance.key_file import signer_of
+from aip.governance.log_writer import LogUnwritable, LogWriter
+from aip.governance.retention import Retention, dropped_before
+from aip.governance.segments import kept_segments, log_path
 
-from .process import Process
+from .process import Process, rpc
+from .witnessing import Cosigning
 
+__all__ = ["AuditLog", "LogUnwritable"]
 
-class LogUnwritable(AIPError):
-    """The audit log's disk refuses. Nothing that waits for a record may go on."""
-
-    code = "audit.unwritable"
-    retryable = True
+CHECKPOINT_EVERY_S = 1.0  # How long an entry is held by the chain alone, before a signature covers it.
+CHECKPOINT_ENTRIES = 1_000
+INDEX_EVERY_S = 5.0  # A question brings the index up to date itself; this keeps that short.
 
 
 class AuditLog(Process):
     role = "audit"
 
     async def opened(self) -> None:
-        folder = self.site.home.audit
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = log_path(folder)
-        self._chain, size = resume(path)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        os.ftruncate(self._fd, size)
+        home = self.site.home
+        self._signer = signer_of(home.root / "keys" / "audit.key", "aip/audit", os.urandom)
+        self._writer = await asyncio.to_thread(LogWriter, home.audit, self._signer)
+        self._vault = Vault(KeyFolder(home.root / "keys" / "persons"), os.urandom)
         self._batches = msgspec.msgpack.Decoder(Batch)
-        self._written = self._synced = 0
-        self._sync_lock = asyncio.Lock()
+        self._syncing, self._signing = asyncio.Lock(), asyncio.Lock()
+        self._many = asyncio.Event()
+        self._cosigning = Cosigning(self.peers, self._signer.verifier, self._writer.tree, self.feed.note)
         self.methods["append"] = self._append
+        self.methods["checkpoint"] = rpc(self._checkpoint)
+        self.methods["erase"] = rpc(self._erase)
+        self.methods["retain"] = rpc(self._retain)
         self.feed._send = self._take  # Its own entries need no way to itself.
+
+    def begin(self) -> None:
         self.task(self.feed.run())
+        self.task(self._sign_on())
+        self.task(self._cosign_on())
+        self.task(self._index_on(self.site.home.audit))
 
     async def _append(self, payload: bytes) -> bytes:
         await self._take(self._batches.decode(payload))
         return b""
 
     async def _take(self, batch: Batch) -> None:
-        lines = self._chain.lines(batch)
-        if lines:
-            self._write(lines)
+        sealed = [self._vault.sealed(note) for note in batch.notes]
+        self._writer.take(msgspec.structs.replace(batch, notes=sealed))
+        if self._writer.size - self._writer.signed >= CHECKPOINT_ENTRIES:
+            self._many.set()
         if batch.durable:
             await self._sync()
 
-    def _write(self, lines: bytes) -> None:
-        try:
-            written = os.write(self._fd, lines)
-            if written != len(lines):
-                raise OSError(f"wrote {written} of {len(lines)} bytes")
-        except OSError as error:
-            # What is on disk and what the chain holds may differ now: start again from the file.
-            self._chain, size = resume(log_path(self.site.home.audit))
-            os.ftruncate(self._fd, size)
-            raise LogUnwritable(f"audit log: {error}") from error
-        self._written += len(lines)
-
     async def _sync(self) -> None:
         """One fsync serves everybody whose lines were written before it began."""
-        wanted = self._written
-        async with self._sync_lock:
-            if self._synced >= wanted and self._written:
-                return
-            upto = self._written
-            await asyncio.to_thread(os.fdatasync, self._fd)
-            self._synced = upto
+        wanted = self._writer.size
+        async with self._syncing:
+            if self._writer.durable < wanted:
+                await asyncio.to_thread(self._writer.sync)
+
+    # Checkpoints
+
+    async def _checkpoint(self) -> dict[str, Any]:
+        note = await self._sign()
+        return {"note": note, "key": str(self._signer.verifier)}
+
+    async def _sign_on(self) -> None:
+        trouble = ""
+        while True:
+            try:
+                async with asyncio.timeout(CHECKPOINT_EVERY_S):
+                    await self._many.wait()
+            except TimeoutError:
+                pass  # A second without many entries: sign for the few.
+            self._many.clear()
+            if self._writer.size > self._writer.signed:
+                try:
+                    await self._sign()
+                    trouble = ""
+                except (OSError, LogUnwritable) as error:
+                    if (
+                        not trouble
+                    ):  # Told once: the disk that refuses a signature has no room for a complaint a second.
+                        self.feed.note("audit.not_signed", self.name, {"error": str(error)[:500]})
+                    trouble = str(error)
+
+    async def _sign(self) -> str:
+        async with self._signing:
+            await self._sync()
+            if (statement := self._writer.statement()) is not None:
+                await asyncio.to_thread(self._writer.publish, *statement)
+                self._cosigning.latest(*statement)
+            return self._writer.note
+
+    async def _cosign_on(self) -> None:
+        while True:
+            note = await self._cosigning.next()
+            try:
+                await asyncio.to_thread(self._writer.publish_witnessed, note)
+            except OSError as error:
+                self.feed.note("audit.not_signed", self.name, {"error": str(error)[:500]})
+
+    # What is asked rarely
+
+    async def _erase(self, person: str, by: str, reason: str) -> dict[str, Any]:
+        key_id = self._vault.key_id(person)
+        if key_id is not None:
+            self._writer.enter(time.time(), ERASED, key_id, {"by": by, "reason": reason[:1_000]})
+            await self._sync()
+            await asyncio.to_thread(self._vault.erase, person)
+        return {"key": key_id}
+
+    async def _retain(self, keep_days: float, short: bool = False) -> dict[str, Any]:
+        await self._sign()
+        path = log_path(self.site.home.audit)
+        segments = await asyncio.to_thread(kept_segments, path)
+        end = dropped_before(segments, Retention(keep_days, short), time.time(), self._writer.signed)
+        going = await asyncio.to_thread(self._writer.droppable, end)
+        self._writer.drop(going, time.time())
+        return {"dropped": sum(segment.end - segment.first for segment in going)}
+
+    async def _index_on(self, folder: Path) -> None:
+        """A log that cannot be indexed can still be written: the index is made again from it."""
+        seen = -1
+        while True:
+            await asyncio.sleep(INDEX_EVERY_S)
+            if self._writer.size != seen:
+                seen = self._writer.size
+                try:
+                    await asyncio.to_thread(_catch_up, folder)
+                except Corrupt as error:
+                    self.feed.note("audit.index_failed", self.name, {"error": error.message[:500]})
+                    return
 
     async def closing(self) -> None:
-        await self._sync()
+        await self._sign()
+        # The feed's last entries come after this: its own send goes through `_take`, and needs the file open.
+
+
+def _catch_up(folder: Path) -> None:
+    with AuditIndex(folder) as index:
+        index.catch_up()

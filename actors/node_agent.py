@@ -3,6 +3,19 @@
 A cell's own watchdog names an agent that blocks the loop, and ends the cell after `loop_fatal_s`. It is a thread of that cell:
 code that holds the interpreter lock stops it too. This process stands outside: it kills a cell whose page has been silent that
 long, and its supervisor starts the next generation.
+
+It also sees that a kill order is obeyed. A turn that an order stopped and that goes on all the same - it catches its
+cancellation, sits in a thread, holds the loop - is ended with its cell, `END_GRACE_S` after it was first seen. Its neighbours
+come back from their checkpoints.
+
+    a cell, under an order that ends turns     what it says, or shows             what follows
+    answers                                    no covered turn, no thread         nothing more is asked until the next order
+    answers                                    some                               SIGKILL after the grace
+    does not answer                            its page names a covered agent     SIGKILL after the grace
+    does not answer                            all of it is covered               SIGKILL after the grace
+    does not answer                            neither                            `loop_fatal_s`, as ever
+
+It also keeps a witness of the audit log (`witnessing.py`): a process that is not the log's own, and outlives it.
 """
 
 from __future__ import annotations
@@ -14,12 +27,19 @@ from typing import Any
 
 import msgspec
 
+from aip.errors import AIPError
+from aip.governance.kill import Fate
+from aip.runtime.ports import CellLost, NotSent
 from aip.settings import DEFAULT_LIMITS
 
 from .health import Health, read_all
 from .process import Process, rpc
+from .witnessing import serve_witness
 
 LOOK_EVERY_S = 1.0
+END_GRACE_S = 5.0  # Long enough for a turn to clean up after its cancellation.
+ASK_TIMEOUT_S = 1.0
+AGENTS_NAMED_MAX = 20  # In the audit entry.
 GRACE_S = 5.0  # The watchdog inside the process goes first: it knows more to say.
 
 
@@ -28,7 +48,13 @@ class NodeAgent(Process):
 
     async def opened(self) -> None:
         self.methods["health"] = rpc(self._health)
+        serve_witness(self.methods, self.site.home, self.name)
+        self._overrun_since: dict[tuple[str, int], float] = {}  # cell and generation -> first seen
+        self._obeys: set[tuple[str, int]] = (
+            set()
+        )  # Cells that had nothing covered under the orders as they stand.
         self.task(self._look())
+        self.task(self._enforce())
 
     async def _health(self) -> list[dict[str, Any]]:
         return [msgspec.to_builtins(page) for page in read_all(self.site.health)]
@@ -42,10 +68,62 @@ class NodeAgent(Process):
                 if page.name.startswith("cell-") and page.beat_age_s > DEFAULT_LIMITS.loop_fatal_s + GRACE_S:
                     self._end(page)
 
-    def _end(self, page: Health) -> None:
+    # Kill orders ----------------------------------------------------------------------------------------------------
+
+    async def _enforce(self) -> None:
+        revision = -1
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self.fence.revision() != revision:
+                revision = self.fence.revision()
+                self._obeys.clear()
+            if not self.kill_check.standing:
+                self._overrun_since.clear()
+                continue
+            cells = [page for page in read_all(self.site.health) if page.name.startswith("cell-")]
+            await asyncio.gather(*(self._enforce_on(page) for page in cells if alive(page.pid)))
+
+    async def _enforce_on(self, page: Health) -> None:
+        cell = page.name, page.generation
+        if cell in self._obeys:
+            return
+        working = await self._overrun(page)
+        if working is None:
+            working = self._covered_in_sight(page)
+        elif not working:
+            self._obeys.add(cell)
+        if not working:
+            self._overrun_since.pop(cell, None)
+            return
+        now = asyncio.get_running_loop().time()
+        if now - self._overrun_since.setdefault(cell, now) >= END_GRACE_S:
+            del self._overrun_since[cell]
+            self._end(page, "cell.killed_by_order", agents=working[:AGENTS_NAMED_MAX])
+
+    async def _overrun(self, page: Health) -> list[str] | None:
+        """The agents that the cell says still work though they are stopped; None where it says nothing."""
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                answer = await self.peers.call(page.name, "overrun")
+        except (TimeoutError, AIPError, NotSent, CellLost):
+            return None
+        return msgspec.msgpack.decode(answer, type=list[str])
+
+    def _covered_in_sight(self, page: Health) -> list[str]:
+        """What can be known of a cell that does not answer: who holds its loop, and orders on all that it has."""
+        pool = page.name.removeprefix("cell-").rpartition("-")[0]
+        names = [f"pool:{pool}"]
+        if page.blocked_by:
+            names.append(page.blocked_by.partition(" ")[0])
+        silent = not page.ok or bool(page.blocked_by)
+        return names[-1:] if silent and self.kill_check.conduct(*names).turns >= Fate.STOPPED else []
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def _end(self, page: Health, kind: str = "cell.killed_blocked", **more: Any) -> None:
         """SIGKILL: a process that is stopped inside native code hears nothing else."""
         detail = {"pid": page.pid, "silent_s": round(page.beat_age_s, 1), "blocked_by": page.blocked_by}
-        self.feed.note("cell.killed_blocked", page.name, detail)
+        self.feed.note(kind, page.name, detail | more)
         try:
             os.kill(page.pid, signal.SIGKILL)
         except ProcessLookupError:
