@@ -32,6 +32,7 @@ from .site import Site
 
 BEAT_S = 0.1
 AUDIT_LOG = "audit"
+NODE = "node-0"  # There is one; its agent is a process of this name.
 
 
 class Process:
@@ -57,8 +58,15 @@ class Process:
         if not self._opened:
             sockets = Path(self.site.sockets)
             self.peers = Peers(sockets)
-            self.fence = Fence(self.site.fence)
-            self.kill_check = KillCheck(self.fence.revision, self.fence.orders)
+            self.fence = Fence(self.site.fence, self.name)
+            self.kill_check = KillCheck(
+                self.fence.revision,
+                self.fence.orders,
+                places=self.places(),
+                pace=self.fence.pace,
+                on_birth=self.fence.born,
+                look_again=self.fence.look_again,
+            )
             self.feed = AuditFeed(f"{self.name}#{self.generation}", self._send_audit, time.time)
             self.page = HealthPage(self.site.health, self.name)
             self.page.blocked("")
@@ -80,6 +88,10 @@ class Process:
 
     async def closing(self) -> None:
         """Finish and hand over; the endpoint is still open."""
+
+    def places(self) -> tuple[str, ...]:
+        """Where this process is, as kill orders name it."""
+        return (f"node:{NODE}",)
 
     def counts(self) -> tuple[int, int, int, int]:
         """agents, turns, waiting, calls: for the health page."""

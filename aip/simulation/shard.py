@@ -114,7 +114,12 @@ class Shard(Process):
 
 
 def states_of(records: dict[int, Record]) -> dict[str, bytes]:
-    return {record.agent: record.state for record in records.values() if isinstance(record, StateRecord)}
+    """The agents' last states by these records: folded, since a record may say only what differs from the one before."""
+    table = CheckpointTable()
+    for index in sorted(records):
+        table.apply(records[index])
+    saved = {record.agent for record in records.values() if isinstance(record, StateRecord)}
+    return {agent: state for agent in saved if (state := table.state(agent)) is not None}
 
 
 class ShardPort:

@@ -91,3 +91,70 @@ def test_a_torn_last_order_never_stood_and_a_damaged_one_is_refused(tmp_path):
 def test_a_wrong_target_is_refused(target):
     with pytest.raises(UsageError):
         check_target(target)
+
+
+def test_a_fence_has_one_name_for_all_that_open_it_and_no_other_has_it(tmp_path):
+    assert Fence(tmp_path / "a").identity() == Fence(tmp_path / "a").identity()
+    assert Fence(tmp_path / "a").identity() != Fence(tmp_path / "b").identity()
+
+
+def test_births_are_read_with_the_orders_and_survive_their_writer(tmp_path):
+    parent, child = "asker@0123456789ab/1", "child@0123456789ab/1"
+    Fence(tmp_path, "cell-0").born(parent, child)
+    with (tmp_path / "lineage" / "cell-0").open("ab") as torn:
+        torn.write(b"asker@0123456789ab/1 hal")
+    fence = Fence(tmp_path)
+    fence.write(order("asker"))
+    orders = fence.orders()
+    assert orders.against(envelope(sender="client/c", recipient=child)) is not None
+    assert orders.against(envelope(sender="client/c", recipient="hal")) is None
+
+
+def test_an_order_and_a_birth_that_meet_end_in_a_covered_child(tmp_path):
+    """Whoever checks after the birth was noted sees either the order, or a fence that will tell of both."""
+    fence = Fence(tmp_path, "cell-0")
+    check = KillCheck(fence.revision, fence.orders, on_birth=fence.born, look_again=fence.look_again)
+    parent, child = "asker@0123456789ab/1", "child@0123456789ab/1"
+    check.born(parent, child)
+    assert check.enters(envelope(sender=parent, recipient=child), 0.0) is None
+    Fence(tmp_path).write(order("asker"))
+    assert check.peek(envelope(sender="client/c", recipient=child), 0.0) is not None
+
+
+def test_a_lineage_is_bounded_and_keeps_the_younger_half(tmp_path, monkeypatch):
+    from aip.governance.kill import lineage
+
+    monkeypatch.setattr(lineage, "BYTES_MAX", 1_000)
+    kept = lineage.Lineage(tmp_path, "cell-0")
+    for number in range(500):
+        kept.born("asker/1", f"child/{number}")
+    children = list(kept.children()["asker/1"])
+    assert "child/499" in children
+    assert 40 < len(children) < 120
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2_200
+
+
+def test_a_lift_decides_on_what_stands_at_that_moment(tmp_path):
+    fence = Fence(tmp_path)
+    fence.write(order("greeter"))
+    seen = []
+
+    def decide(orders):
+        seen.extend(orders.standing)
+        return order("greeter", lifted=True)
+
+    before = fence.revision()
+    fence.lower(decide)
+    assert seen == ["greeter"]
+    assert fence.revision() == before + 1
+    assert not fence.orders().standing
+
+
+@pytest.mark.parametrize("chunk", [b"{", b'"', b"\xff", b"[]"])
+def test_no_damage_in_the_middle_of_the_orders_passes_for_an_order(tmp_path, chunk):
+    fence = Fence(tmp_path)
+    fence.write(order("greeter"))
+    path = tmp_path / "orders.jsonl"
+    path.write_bytes(chunk + b"\n" + path.read_bytes())
+    with pytest.raises(Corrupt):
+        fence.orders()
