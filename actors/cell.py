@@ -11,6 +11,7 @@ import asyncio
 import random
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,12 +22,14 @@ from aip.orchestration.breaker import BreakerConfig, BreakerState
 from aip.orchestration.breaker_check import BreakerCheck, Breakers
 from aip.orchestration.purse import BudgetCheck
 from aip.runtime import cell as road
+from aip.runtime import codec
 from aip.runtime.activation import AgentType
 from aip.runtime.guard import Check, Guard, Permit
 from aip.runtime.placement import Membership, Placement
 from aip.runtime.ports import Activated, CellLost, EffectGrant, NotSent
 from aip.settings import DEFAULT_LIMITS
 
+from .local_policy import LocalPolicy
 from .membership import adopt
 from .peers import Peers, PeerTransport
 from .pool_spec import PoolSpec
@@ -34,6 +37,7 @@ from .principal import PrincipalCheck
 from .process import Process, rpc
 from .purses import RunPurses
 from .run_log import capture
+from .stamping import StampedEffects
 from .watchdog import Watchdog
 
 SHARD = "checkpoint-0"
@@ -87,7 +91,7 @@ class ShardCheckpoints:
         self, agent: str, incarnation: int, key: str, name: str, idempotent: bool
     ) -> EffectGrant:
         # Asked twice, the second answer would be "begun, nobody knows".
-        answer = await self._peers.once(SHARD, "begin", _encode((agent, incarnation, key, idempotent)))
+        answer = await self._peers.once(SHARD, "begin", _encode((agent, incarnation, key, idempotent, "")))
         return _granted.decode(answer)
 
     async def end_effect(self, agent: str, incarnation: int, key: str, result: bytes | None) -> None:
@@ -133,6 +137,11 @@ class RegistryResolver:
             )
         return addresses[0] if len(addresses) == 1 else self._rng.choice(addresses)
 
+    async def add_tasks(self, run: str, attempt: str, tasks: Mapping[str, Any]) -> None:
+        await self._peers.insist(
+            f"run-{run}", "add_tasks", codec.encode({"attempt": attempt, "tasks": tasks})
+        )
+
 
 class Waker:
     """Tells the root that there is mail for a pool without cells; once a second at most for each address."""
@@ -156,10 +165,15 @@ class Waker:
             self._waking.discard(address)
 
 
-def guard_of(process: Process, cell: str, purses: RunPurses) -> tuple[Guard, Breakers]:
-    """The checks that are active on every message, in order: kill, principal, breaker, budget."""
+def guard_of(process: Process, policy: LocalPolicy, purses: RunPurses) -> tuple[Guard, Breakers]:
+    """The checks that are active on every message, in order: kill, principal, breaker, policy, budget."""
     breakers = Breakers(BreakerConfig(), process.rng)
-    checks: list[Check | Permit] = [PrincipalCheck(), BreakerCheck(breakers), BudgetCheck(purses.core)]
+    checks: list[Check | Permit] = [
+        PrincipalCheck(),
+        BreakerCheck(breakers),
+        policy.check,
+        BudgetCheck(purses.core),
+    ]
     return Guard(process.kill_check, checks), breakers
 
 
@@ -182,7 +196,9 @@ class CellProcess(Process):
         self.placement = Placement(Membership(epoch=0))
         self.purses = RunPurses(self.peers, f"{self.name}#{self.generation}")
         self.waker = Waker(self)
-        guard, self.breakers = guard_of(self, self.name, self.purses)
+        self.policy = LocalPolicy(self.site.home, self.feed.note, self.placement.isolation)
+        await self.policy.open()
+        guard, self.breakers = guard_of(self, self.policy, self.purses)
         self.cell = road.Cell(
             self.name,
             self.generation,
@@ -200,6 +216,9 @@ class CellProcess(Process):
             executor=ThreadPoolExecutor(limits.threads_max, thread_name_prefix="capability"),
             resolver=RegistryResolver(self.peers, self.rng),
             purses=self.purses,
+            effects=StampedEffects(
+                self.peers, self.site.home, self.name, self.generation, self.fence.revision
+            ),
             homeless=self.waker.wake,
             limits=limits,
         )
@@ -214,8 +233,13 @@ class CellProcess(Process):
             release_run=rpc(self._release_run),
             types=rpc(self._types),
             breakers=rpc(self._open_circuits),
+            overrun=rpc(self._overrun),
         )
         self.task(self._report())
+        self.task(self.policy.follow())
+
+    def places(self) -> tuple[str, ...]:
+        return (*super().places(), f"pool:{self.pool.pool}")
 
     def counts(self) -> tuple[int, int, int, int]:
         self.watchdog.beat()
@@ -285,6 +309,9 @@ class CellProcess(Process):
     async def _agent(self, address: str) -> dict[str, Any] | None:
         activation = self.cell.host.agents.get(address)
         return None if activation is None else self._describe(activation)
+
+    async def _overrun(self) -> list[str]:
+        return self.cell.host.overrun(time.time())
 
     async def _open_circuits(self) -> list[dict[str, Any]]:
         """The circuits of this cell that do not let everything through."""

@@ -27,7 +27,7 @@ ActivateRequest = list[tuple[str, str, int, bool]]
 _activate = msgspec.msgpack.Decoder(ActivateRequest)
 _save = msgspec.msgpack.Decoder(tuple[str, int, bytes])
 _release = msgspec.msgpack.Decoder(tuple[str, int])
-_begin = msgspec.msgpack.Decoder(tuple[str, int, str, bool])
+_begin = msgspec.msgpack.Decoder(tuple[str, int, str, bool, str])
 _end = msgspec.msgpack.Decoder(tuple[str, str, bytes | None])
 _encode = msgspec.msgpack.Encoder().encode
 

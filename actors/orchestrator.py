@@ -31,6 +31,10 @@ import msgspec
 import ray
 
 from aip.errors import AIPError, NotFound, UserError
+from aip.governance.kill import LADDER, Fate
+from aip.governance.kill.check import refusal
+from aip.governance.policy import rollout, store
+from aip.orchestration.artifact import ArtifactStore
 from aip.runtime.disk import DiskStorage
 from aip.runtime.group_commit import GroupCommit
 from aip.runtime.journal import Journal
@@ -41,11 +45,12 @@ from aip.runtime.supervision import ChildSpec, Restart, Strategy, SupervisorSpec
 from .audit_log import AuditLog
 from .cell import CellProcess
 from .checkpoint_shard import CheckpointShard
+from .effect_gateway import EffectGateway
 from .health import read_all
 from .kill_switch import KillSwitch
 from .node_agent import NodeAgent
 from .pool_spec import PoolSpec
-from .process import Process, rpc
+from .process import NODE, Process, rpc
 from .registry import Registry
 from .run import RunProcess
 from .run_spec import RunSpec, read_spec, write_spec
@@ -60,6 +65,8 @@ GENERATIONS_PER_TERM = 1 << 20
 CLIENT_LEASE_S = 15.0
 ADOPTED_WITHIN_S = 10.0
 OPEN_AGAIN_S = 1.0
+POLICY_AGAIN_S = 10.0
+SWEEP_EVERY_S = 3_600.0  # What nobody holds costs disk and nothing else.
 
 _TERM, _POOL, _RUN, _RUN_ENDED, _RUN_RESTS = 1, 2, 3, 4, 5
 _encode = msgspec.msgpack.Encoder().encode
@@ -155,6 +162,7 @@ class Orchestrator(Process):
         self._clients: dict[str, float] = {}
         self._pools: dict[str, Pool] = {}
         self._set_up_tree()
+        self.task(self._govern())
         self._whole = asyncio.Event()
         await self._take_back(pools)
         self.methods.update(
@@ -166,6 +174,7 @@ class Orchestrator(Process):
             wake=rpc(self._wake),
             load=rpc(self._load),
             run_ended=rpc(self._run_ended),
+            want_effects=rpc(self._want_effects),
             membership=self._membership_now,
             **{name: rpc(method) for name, method in self.timetable.methods.items()},
         )
@@ -176,6 +185,7 @@ class Orchestrator(Process):
             self.task(self._start_run(active))
         self.task(self._watch_over())
         self.task(self.timetable.keep())
+        self.task(self._sweep())
 
     # The tree -------------------------------------------------------------------------------------------------------
 
@@ -210,6 +220,32 @@ class Orchestrator(Process):
         self.nodes.declare({"node-0": Child(ChildSpec("node-0"), NodeAgent)})
         self.state.declare({"checkpoint-0": Child(ChildSpec("checkpoint-0"), CheckpointShard)})
 
+    async def _govern(self) -> None:
+        """See that a policy is in force, and that each that comes into force is in the audit log."""
+        said = 0
+        while True:
+            try:
+                await asyncio.to_thread(rollout.make_sure, self.site.home)
+                versions = await asyncio.to_thread(store.load, rollout.folder(self.site.home))
+                if versions.active is not None and versions.number != said:
+                    said = versions.number
+                    kind = "policy.rolled_back" if versions.failed is not None else "policy.activated"
+                    detail = {
+                        "revision": versions.active.revision,
+                        "digest": versions.active.digest,
+                        "number": said,
+                    }
+                    self.feed.note(kind, "policy", detail)
+            except (AIPError, OSError) as error:
+                self.feed.note("policy.rejected", "policy", {"error": str(error)[:1_000]})
+                await asyncio.sleep(POLICY_AGAIN_S)
+            await asyncio.sleep(WATCH_EVERY_S)
+
+    async def _want_effects(self) -> None:
+        """The effect gateway lives from its first use on: a laptop that needs none has none."""
+        if "effects" not in self.control.living:
+            self.control.add(Child(ChildSpec("effects"), EffectGateway))
+
     async def _changed(self, name: str, living: Living | None, reason: str) -> None:
         """A child started or ended. Cells change the membership; the others keep their name and their socket."""
         self.peers.forget(name)
@@ -222,7 +258,7 @@ class Orchestrator(Process):
                 else:
                     generation = living.info["generation"]
                     pool.members[name] = CellRecord(
-                        name, pool.spec.pool, "local", generation, slots=pool.spec.density
+                        name, pool.spec.pool, NODE, generation, slots=pool.spec.density
                     )
                 await self._publish()
                 return
@@ -247,6 +283,8 @@ class Orchestrator(Process):
     async def _take_back(self, pools: dict[str, PoolSpec]) -> None:
         """Pools as they were declared, with the cells that outlived the last root."""
         alive = await asyncio.to_thread(ray.util.list_named_actors)
+        if "effects" in alive:
+            await self._want_effects()
         for spec in pools.values():
             pool = self._pool(spec)
             pool.wanted.update(name for name in alive if name.startswith(f"cell-{spec.pool}-"))
@@ -346,6 +384,7 @@ class Orchestrator(Process):
         """This code is to be reachable: its types are registered, and one cell of it is warm."""
         self._touched = time.monotonic()
         declared = msgspec.convert(spec, PoolSpec)
+        self._refuse_in_lockdown(f"pool:{declared.pool}")
         if declared.pool not in self._pools:
             self._journal.append(_POOL, _encode(declared))
             self._pool(declared)
@@ -422,6 +461,7 @@ class Orchestrator(Process):
         """Accept a run: its specification is on disk and in the journal, fsynced, when this answers."""
         self._touched = time.monotonic()
         run = msgspec.convert(spec, RunSpec)
+        self._refuse_in_lockdown(f"run/{run.run}")
         if run.idempotency_key and run.idempotency_key in self._keys:
             return self._keys[run.idempotency_key]
         await asyncio.to_thread(write_spec, self.site.home, run)
@@ -434,9 +474,16 @@ class Orchestrator(Process):
         await self._start_run(run.run)
         return run.run
 
+    def _refuse_in_lockdown(self, name: str) -> None:
+        """Nothing new is started under a lockdown, not a run nor a cell. Raises `Killed`."""
+        order = self.kill_check.order_on(name)
+        if order is not None and LADDER[order.level].processes is Fate.REFUSED:
+            raise refusal(order)
+
     async def _revive(self, run: str) -> None:
         """An ended run is to go on (retry, resume): its process comes back and reads its journal."""
         self._touched = time.monotonic()
+        self._refuse_in_lockdown(f"run/{run}")
         self._alarms.pop(run, None)
         if run not in self._active:
             record = RunRecord(run, "", time.time())
@@ -465,7 +512,7 @@ class Orchestrator(Process):
         self.runs.add(Child(child, RunProcess, (run,)))
 
     async def _run_ended(self, run: str, state: str, wake_at: float = 0.0) -> None:
-        """The run's own word that it is over, or waits for a person and until `wake_at` for nothing else; its process leaves."""
+        """The run's own word that it is over, or waits for a person: its process leaves, until `wake_at` if that is set."""
         self._touched = time.monotonic()
         if self._active.pop(run, None) is not None:
             if wake_at:
@@ -519,6 +566,20 @@ class Orchestrator(Process):
                 self._stop_platform()
                 return
 
+    async def _sweep(self) -> None:
+        """Throw away what no run holds any more."""
+        store = ArtifactStore(self.site.home.artifacts)
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            try:
+                gone = await asyncio.to_thread(store.collect, time.time())
+            except OSError as error:
+                self.feed.note("artifacts.not_swept", self.name, {"error": str(error)})
+                continue
+            if gone.objects:
+                detail = {"objects": gone.objects, "size_bytes": gone.size_bytes}
+                self.feed.note("artifacts.swept", self.name, detail)
+
     def _size(self, pool: Pool, now: float) -> None:
         """As many cells as the agents need at the pool's density; none once it has been idle."""
         agents = sum(pool.load.values())
@@ -558,10 +619,10 @@ class Orchestrator(Process):
                 page.agents for page in read_all(self.site.health) if page.name.startswith("cell-")
             ),
             "active_runs": sorted(self._active),
-            "kill_orders": [msgspec.to_builtins(order) for order in self.kill_check.standing.values()],
+            "kill_orders": [msgspec.to_builtins(order) for order in self.kill_check.orders.standing.values()],
             "idle_stop_s": self._idle_stop_s,
             "epoch": self._epoch,
-            "checks": ["kill", "principal", "breaker", "budget"],
+            "checks": ["kill", "principal", "breaker", "policy", "budget"],
         }
 
 

@@ -22,13 +22,14 @@ from typing import Any
 import msgspec
 
 from aip.errors import AIPError, Cancelled, ErrorRecord, Killed, NotFound, from_record, plain, to_record
-from aip.governance.kill import PLATFORM, KillOrder
+from aip.governance.kill import ENDING, KillOrder
 from aip.orchestration import run_commands as cmd
 from aip.orchestration import run_events as ev
 from aip.orchestration import run_inputs as inp
 from aip.orchestration.artifact import ArtifactRef, ArtifactStore
 from aip.orchestration.budget import account_of
 from aip.orchestration.parse import parse
+from aip.orchestration.parse.added import source_of
 from aip.orchestration.run import RunMachine
 from aip.orchestration.run_lifecycle import RunState
 from aip.orchestration.run_view import view
@@ -43,7 +44,10 @@ from aip.runtime.journal import Journal
 from aip.runtime.placement import Placement
 from aip.settings import DEFAULT_LIMITS
 
+from .added_tasks import refuse_unfit
 from .cell import ROOT, RegistryResolver, ShardCheckpoints, Waker
+from .earlier_runs import measured_weights
+from .local_policy import LocalPolicy
 from .membership import adopt, decode
 from .peers import PeerTransport
 from .principal import PrincipalCheck
@@ -99,6 +103,7 @@ class RunProcess(Process):
         self._version = 0
         self._over = False
         self._leaving = False
+        await self._weigh()
         await self._join_road()
         self.methods.update(
             membership=self._membership,
@@ -109,10 +114,25 @@ class RunProcess(Process):
             draw=rpc(self._draw),
             settle=rpc(self._settle),
             split=rpc(self._split),
+            add_tasks=rpc(self._add_tasks),
         )
+
+    async def _weigh(self) -> None:
+        """What earlier runs took orders the tasks that are ready; where none was measured, the tasks behind each do."""
+        self._weights: dict[str, float] | None = None
+        if self._spec.rank_by == "hops":
+            return
+        inputs = codec.decode(self._spec.inputs)
+        self._weights, unreadable = await asyncio.to_thread(
+            measured_weights, self.site.home, self.run, self._plan, inputs
+        )
+        for run, why in unreadable.items():
+            self.feed.note("run.history_unreadable", run, {"why": why})
 
     async def _join_road(self) -> None:
         self.placement = Placement(decode(await self.peers.insist(ROOT, "membership")))
+        self.policy = LocalPolicy(self.site.home, self.feed.note, self.placement.isolation)
+        await self.policy.open()
         self.cell = road.Cell(
             self.name,
             self.generation,
@@ -121,7 +141,7 @@ class RunProcess(Process):
             transport=PeerTransport(self.peers),
             checkpoints=ShardCheckpoints(self.peers),
             audit=self.feed,
-            guard=Guard(self.kill_check, [PrincipalCheck()]),
+            guard=Guard(self.kill_check, [PrincipalCheck(), self.policy.check]),
             clock=time.time,
             rng=self.rng,
             homeless=Waker(self).wake,
@@ -133,14 +153,17 @@ class RunProcess(Process):
     def begin(self) -> None:
         """A new run is accepted; one with a journal is taken up where it stands."""
         self.task(self._sync_behind())
+        self.task(self.policy.follow())
         self.task(self._watch_fence())
         self.task(self._rest_when_waiting())
         events = [ev.decode(record.payload) for record in self._journal.replay() if record.kind == EVENT]
         now = time.time()
         if events:
-            self.machine, step = RunMachine.recover(self._plan, events, now, load=self._load, rng=self.rng)
+            self.machine, step = RunMachine.recover(
+                self._plan, events, now, load=self._load, rng=self.rng, weights=self._weights
+            )
         else:
-            self.machine = RunMachine(self._plan, load=self._load, rng=self.rng)
+            self.machine = RunMachine(self._plan, load=self._load, rng=self.rng, weights=self._weights)
             source = self._spec.plan_source.decode()
             inputs = self._value(self._spec.inputs)
             step = self.machine.accept(self.run, source, inputs, self._spec.submitted_by, now)
@@ -237,17 +260,13 @@ class RunProcess(Process):
         while True:
             order = self._order()
             if order is not None and not self._over:
-                for child in self._children:
-                    self.fence.write(
-                        KillOrder(f"run/{child}", time.time(), order.by, f"parent: {order.reason}")
-                    )
                 self._take(inp.Kill(order.by, f"{order.target}: {order.reason}"))
             await asyncio.sleep(FENCE_EVERY_S)
 
     def _order(self) -> KillOrder | None:
         """The kill order that stands against this run as a whole."""
-        standing = self.kill_check.standing
-        return standing.get(PLATFORM) or standing.get(f"run/{self.run}")
+        order = self.kill_check.order_on(f"run/{self.run}")
+        return order if order is not None and order.level >= ENDING else None
 
     async def _finish(self, command: cmd.Finish) -> None:
         """The end is fsynced, its outputs are stored and its last view is on disk before anybody is told."""
@@ -263,7 +282,8 @@ class RunProcess(Process):
         await asyncio.sleep(LINGER_S)
         if not self._over:
             return  # A person sent it on meanwhile.
-        await self.peers.insist(ROOT, "run_ended", _encode({"run": self.run, "state": str(command.state)}))
+        ended = {"run": self.run, "state": str(command.state), "wake_at": self.machine.next_expiry_s() or 0.0}
+        await self.peers.insist(ROOT, "run_ended", _encode(ended))
         self.depart()
 
     async def _rest_when_waiting(self) -> None:
@@ -333,6 +353,9 @@ class RunProcess(Process):
                 asked = parse(made.plan_source, made.plan_file, DEFAULT_LIMITS).limits.budget
                 lent = self._lending.lend(account, child, start.budget, asked)
             spec = child_spec(self._spec, start.plan, key, start.arguments, lent)
+            self.fence.born(
+                f"run/{self.run}", f"run/{child}"
+            )  # What stands against this run stands against that one.
             request = {"spec": msgspec.to_builtins(spec, builtin_types=(bytes,))}
             await self.peers.insist(ROOT, "submit", _encode(request))
             self._take(inp.Progress(name, lease, f"run {child}", None))
@@ -447,6 +470,17 @@ class RunProcess(Process):
         if not self._paid:
             self._ledger.begin(account_of(self.run, task.name), task.generation, {})
         self._ledger.split(account, part, limits)
+
+    async def _add_tasks(self, attempt: str, tasks: dict[str, Any]) -> None:
+        """An agent adds tasks to this run. Durable when this answers; refused with every reason."""
+        source = source_of(tasks)
+        refuse_unfit(self.machine.run, self._spec, attempt, source)
+        step = self.machine.handle(inp.AddTasks(attempt, source), time.time())
+        self._perform(step)
+        if step.refusals:
+            raise from_record(step.refusals[0].error)
+        await self._commit.durable()
+        self.feed.note("run.tasks_added", self.run, {"attempt": attempt, "tasks": sorted(tasks)})
 
     # For people and programs ----------------------------------------------------------------------------------------
 

@@ -75,10 +75,14 @@ class Turn(Protocol):
     async def effect(
         self, name: str, action: Callable[[], Any], key: str | None, idempotent: bool, timeout_s: float | None
     ) -> Any: ...
+    async def ask_effect(
+        self, connector: str, request: Any, key: str | None, timeout_s: float | None
+    ) -> Any: ...
     async def spend(self, amounts: Mapping[str, int]) -> None: ...
     async def hold(self, amounts: Mapping[str, int]) -> None: ...
     async def unhold(self, held: Mapping[str, int], spent: Mapping[str, int]) -> None: ...
     async def split(self, name: str, amounts: Mapping[str, int]) -> Turn: ...
+    async def add_tasks(self, tasks: Mapping[str, Any]) -> None: ...
 
 
 class Context:
@@ -183,18 +187,25 @@ class Context:
     async def effect(
         self,
         name: str,
-        action: Callable[[], Any],
+        action: Callable[[], Any] | Mapping[str, Any],
         *,
         key: str | None = None,
         idempotent: bool = False,
         timeout_s: float | None = None,
     ) -> Any:
-        """Touch the outside once: the intent is durable before `action()` starts, its result after (semantics, E1-E4).
+        """Touch the outside once: the intent is durable before it begins, its result after (semantics, E1-E6).
 
-        `action` is a function without arguments, sync (run in a thread) or async; its result must be a value as in messages.
+            await ctx.effect("tickets", {"method": "POST", "url": "https://…", "json": {…}})   # the gateway does it
+            await ctx.effect("file.append", write)                                              # this agent does it
+
+        With a request (a map) `name` is a connector of the platform's effects.yaml: the effect gateway, which alone holds its
+        secrets, asks policy and kill fence and does it (docs/effects.md); whether a repeat in doubt may be done again is the
+        connector's to say. With a function (without arguments, sync: run in a thread, or async) the agent does it itself.
         `key` names this piece of work (default: the turn's idempotency key); a recorded effect is not done again.
         """
-        return await self._turn.effect(name, action, key, idempotent, timeout_s)
+        if callable(action):
+            return await self._turn.effect(name, action, key, idempotent, timeout_s)
+        return await self._turn.ask_effect(name, action, key, timeout_s)
 
     async def spend(self, **amounts: int) -> None:
         """Charge the budget that this turn works under, e.g. `await ctx.spend(tokens=120)`. Raises `BudgetExceeded`."""
@@ -221,6 +232,17 @@ class Context:
         A part holds within one piece of work: its next attempt finds what is left of it. Kill and cancellation reach into it.
         """
         return Context(await self._turn.split(name, _whole(amounts, "split")))
+
+    async def add_tasks(self, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add tasks to the run that this turn works for, in the language of a plan's `tasks:`, by name.
+
+            await ctx.add_tasks({"part-1": {"agent": "writer", "capability": "draft", "with": {"chapter": 1}}})
+
+        They are durable when this returns. Whoever waits for this turn's task waits for them too, and sees what came of them as
+        `tasks.NAME.added`. Up to `limits.dynamic_tasks` of the plan; the same again is a repeat and changes nothing. Raises
+        `PlanInvalid` with every mistake, `UsageError` where the run takes no more.
+        """
+        await self._turn.add_tasks(tasks)
 
     def agent_at(self, address: str) -> AgentRef:
         """A stand-in whose methods are calls: `await ctx.agent_at("greeter/ada").greet(name="Ada")`."""

@@ -35,7 +35,7 @@ from actors.run_spec import RunSpec
 from .compute.inspection import inspect_code
 from .deployment import prepare, prepare_schedule, read_plan, single
 from .errors import AIPError, NotFound, PlatformUnavailable, UsageError
-from .governance.kill import Fence, KillOrder, check_target
+from .governance.kill import Fence, KillOrder, Level, desk
 from .orchestration.plan import Isolation
 from .orchestration.timetable import Schedule
 from .records import log_lines, stored_events, stored_logs, stored_run, stored_runs
@@ -212,7 +212,13 @@ class Platform:
     # Runs -----------------------------------------------------------------------------------------------------------
 
     def submit(
-        self, plan_path: Path, inputs: dict[str, Any], *, idempotency_key: str = "", by: str = ""
+        self,
+        plan_path: Path,
+        inputs: dict[str, Any],
+        *,
+        idempotency_key: str = "",
+        by: str = "",
+        rank_by: str = "measured",
     ) -> str:
         """Check a plan, ship its code, start it; the run's id. Raises `PlanInvalid`, `UsageError`."""
         folder = plan_path.resolve().parent
@@ -225,6 +231,7 @@ class Platform:
             inputs,
             idempotency_key=idempotency_key,
             by=by or whoami(),
+            rank_by=rank_by,
         )
         return self.submit_spec(spec)
 
@@ -406,11 +413,17 @@ class Platform:
 
     # Governance -----------------------------------------------------------------------------------------------------
 
-    def kill(self, target: str, reason: str = "", by: str = "") -> dict[str, Any]:
-        return raise_order(self.home, target, reason, by or whoami())
+    def kill(
+        self, target: str, reason: str = "", by: str = "", level: Level = Level.TERMINATE, rate: float = 0.0
+    ) -> dict[str, Any]:
+        """Durable and in force when this returns, whether or not an actor is alive."""
+        order = desk.raise_order(self.home, target, reason, by or whoami(), time.time(), level, rate)
+        return plain_order(order)
 
     def lift(self, target: str, by: str = "") -> dict[str, Any]:
-        return raise_order(self.home, target, "lifted", by or whoami(), lift=True)
+        """Lower an order where one signature is enough. Raises `ResetRefused` where it takes several people."""
+        operator = (by or whoami()).removeprefix("user:")
+        return plain_order(desk.lift_alone(self.home, target, "lifted", operator, time.time()))
 
     def orders(self) -> list[dict[str, Any]]:
         return standing_orders(self.home)
@@ -421,17 +434,13 @@ def whoami() -> str:
     return f"user:{getpass.getuser()}"
 
 
-def raise_order(home: Home, target: str, reason: str, by: str, lift: bool = False) -> dict[str, Any]:
-    """Write a kill order on the fence itself: no actor needs to be alive for it. Durable and in force when this returns."""
-    home.make()
-    order = KillOrder(check_target(target), time.time(), by, reason, lift)
-    Fence(home.state / "kill").write(order)
-    answer: dict[str, Any] = msgspec.to_builtins(order)
-    return answer
+def plain_order(order: KillOrder) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(order)
+    return plain
 
 
 def standing_orders(home: Home) -> list[dict[str, Any]]:
-    return [msgspec.to_builtins(order) for order in Fence(home.state / "kill").orders().standing.values()]
+    return [plain_order(order) for order in desk.fence_of(home).orders().standing.values()]
 
 
 __all__ = [

@@ -11,6 +11,7 @@ the way between cells is a function call, and checkpoints live in memory. `cells
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from .agent import agent_of, type_name
 from .errors import AIPError, NotFound
 from .ids import check_address
 from .orchestration.budget import Ledger
+from .orchestration.parse.added import source_of
 from .orchestration.purse import BudgetCheck
 from .orchestration.purse import Purses as CorePurses
 from .runtime import codec
@@ -110,8 +112,9 @@ class LocalPurses:
 class Names:
     """`Resolver` of a test: a name is that agent's `any`, a capability the first agent that has it."""
 
-    def __init__(self, kinds: Sequence[AgentType]) -> None:
+    def __init__(self, kinds: Sequence[AgentType], added: dict[str, Any]) -> None:
         self._kinds = kinds
+        self._added = added
 
     async def resolve(self, capability: str) -> str:
         for kind in self._kinds:
@@ -121,6 +124,9 @@ class Names:
 
     async def named(self, run: str, name: str) -> str:
         return check_address(f"{name}/any")
+
+    async def add_tasks(self, run: str, attempt: str, tasks: Mapping[str, Any]) -> None:
+        self._added |= json.loads(source_of(tasks))
 
 
 class LocalTransport:
@@ -162,6 +168,7 @@ class TestPlatform:
         self._account = "" if budget is None else ACCOUNT
         self._ledger.open(ACCOUNT, budget or {})
         self._sequence = 0
+        self.added: dict[str, Any] = {}  # What agents added to their run (`ctx.add_tasks`), by name.
         names = [f"cell-{index}" for index in range(cells)]
         self.membership = Membership(
             epoch=1,
@@ -187,7 +194,7 @@ class TestPlatform:
             checkpoints=self.checkpoints,
             audit=self.audit,
             guard=Guard(OpenFence(), [*self._checks, *purses.checks]),
-            resolver=Names(self._kinds),
+            resolver=Names(self._kinds, self.added),
             purses=purses,
             clock=time.time,
             rng=random.Random(generation),

@@ -62,7 +62,7 @@ from .envelope import (
 from .guard import Guard
 from .host import Host
 from .mailbox import Offer
-from .ports import Audit, Checkpoints, Clock, Locator, Purses, Resolver, Transport
+from .ports import Audit, Checkpoints, Clock, Effects, Locator, Purses, Resolver, Transport
 from .post import Post
 
 T = TypeVar("T")
@@ -97,6 +97,7 @@ class Cell:
         executor: Executor | None = None,
         resolver: Resolver | None = None,
         purses: Purses | None = None,
+        effects: Effects | None = None,
         homeless: Callable[[str], None] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
@@ -115,6 +116,7 @@ class Cell:
         self._executor = executor
         self._resolver = resolver
         self._purses = purses
+        self._effects = effects
         self._wanted = homeless
         self._tasks: dict[asyncio.Task[Any], None] = {}  # In order of their start.
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -694,6 +696,14 @@ class Cell:
             )
         return await self._resolver.named(run, name)
 
+    async def add_tasks(self, run: str, attempt: str, tasks: Mapping[str, Any]) -> None:
+        if not run or not attempt or self._resolver is None:
+            raise UsageError(
+                "this turn works for no task of a run: there is nothing to add tasks to",
+                hint="run it by a plan",
+            )
+        await self._resolver.add_tasks(run, attempt, tasks)
+
     async def spend(self, account: str, amounts: Mapping[str, int]) -> None:
         if not account:
             return  # Nobody set a budget for this work.
@@ -711,6 +721,15 @@ class Cell:
     def unhold(self, account: str, held: Mapping[str, int], spent: Mapping[str, int]) -> None:
         if account and self._purses is not None:
             self._purses.unhold(account, held, spent)
+
+    @property
+    def effects(self) -> Effects:
+        if self._effects is None:
+            raise UsageError(
+                "there is no effect gateway here",
+                hint="hand ctx.effect a function to do the effect in the agent",
+            )
+        return self._effects
 
     async def split(self, account: str, part: str, limits: Mapping[str, int]) -> None:
         if self._purses is None:

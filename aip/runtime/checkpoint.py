@@ -13,18 +13,26 @@ told is what a restarted shard knows.
 
     effect     unknown → begun → done (result kept);   begun → failed (as if unknown)
                begun again while begun: `doubt`, or begun anew where its author calls it idempotent
+
+A state is journaled whole, or, where that is much shorter, as the one place in which it differs from the state before: an agent
+whose state grows at one end writes what it adds, not each time all that it knows.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
+
 import msgspec
 
-from ..errors import Fenced
+from ..errors import Corrupt, Fenced
 from .ports import Activated, EffectGrant
 
 EFFECTS_KEPT_MAX = (
     4_096  # Outcomes one agent remembers; the oldest *finished* ones go first, an open one never.
 )
+
+WHOLE_BYTES = 256  # A state this small is journaled whole: comparing it saves nothing.
 
 
 class ActivationRecord(msgspec.Struct, frozen=True, array_like=True, tag="a"):
@@ -37,6 +45,15 @@ class ActivationRecord(msgspec.Struct, frozen=True, array_like=True, tag="a"):
 class StateRecord(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     agent: str
     state: bytes
+
+
+class EditRecord(msgspec.Struct, frozen=True, array_like=True, tag="d"):
+    """The state before, with all but its first `before` and its last `after` bytes replaced by `middle`."""
+
+    agent: str
+    before: int
+    middle: bytes
+    after: int
 
 
 class ReleaseRecord(msgspec.Struct, frozen=True, array_like=True, tag="r"):
@@ -52,7 +69,7 @@ class EffectRecord(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     result: bytes | None = None
 
 
-Record = ActivationRecord | StateRecord | ReleaseRecord | EffectRecord
+Record = ActivationRecord | StateRecord | EditRecord | ReleaseRecord | EffectRecord
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
@@ -86,8 +103,12 @@ class CheckpointTable:
         state = known.state if known else None
         return Activated(incarnation, state), ActivationRecord(agent, incarnation, cell, epoch)
 
-    def decide_save(self, agent: str, incarnation: int, state: bytes) -> StateRecord:
-        self._check(agent, incarnation)
+    def decide_save(self, agent: str, incarnation: int, state: bytes) -> StateRecord | EditRecord:
+        known = self._check(agent, incarnation)
+        if known.state is not None and len(state) > WHOLE_BYTES:
+            before, after = _kept(known.state, state)
+            if 2 * (before + after) > len(state):
+                return EditRecord(agent, before, state[before : len(state) - after], after)
         return StateRecord(agent, state)
 
     def decide_release(self, agent: str, incarnation: int) -> ReleaseRecord | None:
@@ -96,9 +117,12 @@ class CheckpointTable:
         return ReleaseRecord(agent) if known is not None and known.incarnation == incarnation else None
 
     def decide_begin(
-        self, agent: str, incarnation: int, key: str, idempotent: bool
+        self, agent: str, incarnation: int, key: str, idempotent: bool, cell: str = ""
     ) -> tuple[EffectGrant, EffectRecord | None]:
+        """With a `cell`: that cell asks on the agent's behalf, and must be the one that holds it."""
         known = self._check(agent, incarnation)
+        if cell and known.cell != cell:
+            raise Fenced(f"{agent} is not held by {cell}", current=known.incarnation)
         status, result = known.effects.get(key, ("", None))
         if status == "done":
             return EffectGrant("done", result), None
@@ -133,6 +157,11 @@ class CheckpointTable:
                 known.incarnation, known.cell, known.epoch = record.incarnation, record.cell, record.epoch
             case StateRecord():
                 known.state = record.state
+            case EditRecord():
+                state = known.state or b""
+                if record.before + record.after > len(state):
+                    raise Corrupt(f"{record.agent}: an edit of a state that is not there")
+                known.state = state[: record.before] + record.middle + state[len(state) - record.after :]
             case ReleaseRecord():
                 known.cell = ""
             case EffectRecord(status="failed"):
@@ -160,6 +189,19 @@ class CheckpointTable:
         table = cls()
         table._agents = msgspec.msgpack.decode(snapshot, type=dict[str, _Agent])
         return table
+
+
+def _kept(old: bytes, new: bytes) -> tuple[int, int]:
+    """How many bytes both begin with, and how many of the others both end with."""
+    most = min(len(old), len(new))
+    before = _longest(most, lambda count: old[:count] == new[:count])
+    after = _longest(most - before, lambda count: old[len(old) - count :] == new[len(new) - count :])
+    return before, after
+
+
+def _longest(most: int, same: Callable[[int], bool]) -> int:
+    """The largest count, up to `most`, that is the `same`: each comparison is one pass of memcmp, and there are few."""
+    return bisect_left(range(1, most + 1), True, key=lambda count: not same(count))
 
 
 def encode_record(record: Record) -> bytes:

@@ -29,6 +29,34 @@ class Check(Protocol):
     def peek(self, envelope: Envelope, now: float) -> AIPError | None: ...
 
 
+class Fence(Check, Protocol):
+    """The kill switch, as the road sees it. `peek` tells what must end that is under way; each refusal says which order it is."""
+
+    def enters(self, envelope: Envelope, now: float) -> AIPError | None:
+        """A new message wants to be sent, or one that waited wants to begin."""
+        ...
+
+    def holds(self) -> bool:
+        """Whether any order makes mail wait. Where none does, `waits` and `take` need not be asked."""
+        ...
+
+    def waits(self, envelope: Envelope, now: float) -> bool:
+        """Whether this message stays in its mailbox for now."""
+        ...
+
+    def take(self, envelope: Envelope, now: float) -> None:
+        """It begins, and counts against the rates that cover it."""
+        ...
+
+    def effect(self, envelope: Envelope, now: float) -> AIPError | None:
+        """An effect wants to begin."""
+        ...
+
+    def born(self, parent: str, child: str) -> None:
+        """An agent is about to come to life because `parent` spawned it."""
+        ...
+
+
 @runtime_checkable
 class Permit(Protocol):
     """A check that also takes: a breaker's permit, a place in a bulkhead, money."""
@@ -46,10 +74,10 @@ class Guard:
 
     __slots__ = ("_peeks", "_permits", "_settles", "_takes", "fence", "names")
 
-    def __init__(self, fence: Check, checks: Sequence[Check | Permit] = ()) -> None:
+    def __init__(self, fence: Fence, checks: Sequence[Check | Permit] = ()) -> None:
         self.fence = fence
         self.names = tuple(check.name for check in (fence, *checks))
-        self._peeks = [check.peek for check in (fence, *checks)]
+        self._peeks = [fence.enters, *(check.peek for check in checks)]
         self._permits = [check for check in checks if isinstance(check, Permit)]
         self._takes = [permit.take for permit in self._permits]
         self._settles = [permit.settle for permit in self._permits]
@@ -79,4 +107,18 @@ class OpenFence:
     name = "kill"
 
     def peek(self, envelope: Envelope, now: float) -> AIPError | None:
+        return None
+
+    enters = effect = peek
+
+    def holds(self) -> bool:
+        return False
+
+    def waits(self, envelope: Envelope, now: float) -> bool:
+        return False
+
+    def take(self, envelope: Envelope, now: float) -> None:
+        return None
+
+    def born(self, parent: str, child: str) -> None:
         return None

@@ -19,6 +19,7 @@ from ..errors import (
     Cancelled,
     DeadlineExceeded,
     Fenced,
+    Killed,
     NotFound,
     PlatformUnavailable,
     UserError,
@@ -48,6 +49,8 @@ class Host:
         self._awaited: dict[
             str, tuple[str, asyncio.Future[HandOver]]
         ] = {}  # agent -> its holder, what it hands over
+        self.threads: dict[CellTurn, None] = {}  # Whose code is in a thread, which may outlive the turn (O5).
+        self._held: set[str] = set()  # Agents whose mail a kill order held back when it was last looked at.
 
     # Mail -----------------------------------------------------------------------------------------------------------
 
@@ -80,12 +83,12 @@ class Host:
     async def _serve(self, activation: Activation) -> None:
         """Start the agent if need be, then work through its mailbox; ends when it is empty or the agent is gone."""
         try:
-            if activation.state is State.NEW and not await self._start(activation):
+            if activation.state is State.NEW and not (
+                self._may_start(activation) and await self._start(activation)
+            ):
                 return
-            mailbox = activation.mailbox
-            while mailbox.queue and activation.state is State.ACTIVE:
-                envelope = mailbox.take()
-                self._cell.has_room(activation.address)
+            while activation.state is State.ACTIVE and (envelope := self._next(activation)) is not None:
+                self._begin(activation, envelope)
                 turn = CellTurn(self._cell, activation, envelope)
                 activation.turns[turn] = None
                 self.turns[envelope.id] = turn
@@ -99,6 +102,47 @@ class Host:
             activation.last_used = self._cell.clock()
         finally:
             activation.server = None
+            if activation.mailbox.queue and activation.state in (State.NEW, State.ACTIVE):
+                self._held.add(activation.address)
+
+    def _next(self, activation: Activation) -> Envelope | None:
+        """The first message that no kill order holds back; one behind a held one of its sender waits too (O1)."""
+        fence, queue = self._cell.guard.fence, activation.mailbox.queue
+        if not queue or not fence.holds():
+            return queue[0] if queue else None
+        now, held = self._cell.clock(), set()
+        for envelope in queue:
+            if envelope.sender not in held and not fence.waits(envelope, now):
+                return envelope
+            held.add(envelope.sender)
+        return None
+
+    def _begin(self, activation: Activation, envelope: Envelope) -> None:
+        """Out of the mailbox, for good."""
+        queue = activation.mailbox.queue
+        if queue[0] is envelope:
+            queue.popleft()
+        else:
+            queue.remove(envelope)
+        self._cell.guard.fence.take(envelope, self._cell.clock())
+        self._cell.has_room(activation.address)
+
+    def _may_start(self, activation: Activation) -> bool:
+        """Whether there is mail for which this agent may come to life. What a kill order refuses is told so now."""
+        while (envelope := self._next(activation)) is not None:
+            refusal = self._cell.guard.fence.enters(envelope, self._cell.clock())
+            if refusal is None:
+                return True
+            activation.mailbox.queue.remove(envelope)
+            self._refused(envelope, refusal)
+            self._cell.answer(envelope, error=refusal)
+        if not activation.mailbox.queue:
+            self._gone(activation)
+        return False
+
+    def _refused(self, envelope: Envelope, refusal: AIPError) -> None:
+        detail = {"code": refusal.code, "id": envelope.id, "run": envelope.run}
+        self._cell.audit.note("message.refused", envelope.recipient, detail)
 
     # A turn ---------------------------------------------------------------------------------------------------------
 
@@ -149,13 +193,9 @@ class Host:
         if turn.stopped is not None:
             raise turn.stopped
         now = cell.clock()
-        refusal = cell.guard.fence.peek(envelope, now)
+        refusal = cell.guard.fence.enters(envelope, now)
         if refusal is not None:
-            cell.audit.note(
-                "message.refused",
-                envelope.recipient,
-                {"code": refusal.code, "id": envelope.id, "run": envelope.run},
-            )
+            self._refused(envelope, refusal)
             raise refusal
         if envelope.deadline and now >= envelope.deadline:
             raise DeadlineExceeded(f"waited in the mailbox of {envelope.recipient} until its deadline")
@@ -204,7 +244,11 @@ class Host:
         refusal = turn.stopped or self._cell.guard.fence.peek(turn.envelope, self._cell.clock())
         if refusal is not None:
             raise refusal
-        return method(**arguments)
+        self.threads[turn] = None
+        try:
+            return method(**arguments)
+        finally:
+            del self.threads[turn]
 
     async def _stream(self, turn: CellTurn, spec: Any, parts: Any) -> bytes:
         """Send parts as they come, at most a window ahead of the reader; the reply tells how many there were."""
@@ -276,9 +320,28 @@ class Host:
         turn = CellTurn(cell, activation, _lifecycle(activation, cell.name, cell.clock(), cause))
         if granted.state is not None:
             turn.restored = codec.decode(granted.state)
+        if granted.incarnation == 1 and cause is not None and cause.capability == "aip.start":
+            cell.guard.fence.born(cause.sender, address)
+        refusal = cell.guard.fence.enters(turn.envelope, cell.clock())
+        if refusal is not None:
+            raise refusal  # The agent itself is under an order, or what gave birth to it.
         if type(instance).on_start is not Agent.on_start:
-            async with asyncio.timeout(cell.limits.call_timeout_s):
+            await self._on_start(turn, instance)
+
+    async def _on_start(self, turn: CellTurn, instance: Agent) -> None:
+        """Like a turn, so that a kill order reaches it."""
+        turn.task, turn.begun = asyncio.current_task(), True
+        self.turns[turn.envelope.id] = turn
+        try:
+            async with asyncio.timeout(self._cell.limits.call_timeout_s):
                 await instance.on_start(turn.context)
+        except asyncio.CancelledError:
+            if turn.stopped is None:
+                raise
+            _uncancel()
+            raise turn.stopped from None
+        finally:
+            self.turns.pop(turn.envelope.id, None)
 
     async def _claim(self, activation: Activation, holder: str) -> None:
         """Ask the living holder to hand over, and take its mail; if it is gone or does not answer, the fence decides."""
@@ -362,6 +425,10 @@ class Host:
 
     async def stop(self, activation: Activation) -> None:
         """Running turns finish, `on_stop`, and the waiting mail goes on: to the heir, or where the agent lives then."""
+        if activation.state is State.NEW and activation.server is None:
+            self._gone(activation)  # A kill order kept it from starting.
+            self._bequeath(activation)
+            return
         if activation.state in (State.NEW, State.STARTING):
             activation.started = activation.started or asyncio.get_running_loop().create_future()
             await asyncio.wait([activation.started])
@@ -444,7 +511,9 @@ class Host:
 
     def _start_failed(self, activation: Activation, error: AIPError) -> None:
         # A shard that cannot be asked is no fault of the agent.
-        if error.details.get("type") != "restart_intensity" and not isinstance(error, PlatformUnavailable):
+        # Nor is it to blame for an order.
+        blameless = isinstance(error, PlatformUnavailable | Killed)
+        if error.details.get("type") != "restart_intensity" and not blameless:
             failed = self._starts.setdefault(
                 activation.address, deque(maxlen=self._cell.limits.agent_restarts_max)
             )
@@ -490,6 +559,17 @@ class Host:
                 )
             elif (refusal := fence.peek(turn.envelope, now)) is not None:
                 turn.stop(refusal)
+        for address in list(self._held):
+            self._held.discard(address)
+            activation = self.agents.get(address)
+            if activation is not None and activation.mailbox.queue and activation.server is None:
+                activation.server = self._cell.start_task(self._serve(activation))
+
+    def overrun(self, now: float) -> list[str]:
+        """Agents that still work though an order stopped them: in a turn that does not yield, or in a thread."""
+        fence = self._cell.guard.fence
+        working = [*self.turns.values(), *self.threads]
+        return sorted({turn.agent for turn in working if fence.peek(turn.envelope, now) is not None})
 
     def passivate_idle(self, now: float) -> None:
         before = now - self._cell.limits.idle_passivate_s

@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from math import frexp
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -132,6 +132,10 @@ class Placement:
 
     def cell(self, cell_id: str) -> CellRecord | None:
         return self._cells.get(cell_id)
+
+    def isolation(self, address: str) -> Literal["cell", "process"]:
+        """How this agent is kept apart: one that is pinned has its cell, and so its process, to itself."""
+        return "process" if address in self.membership.pins else "cell"
 
     def generation(self, cell_id: str) -> int | None:
         """The living generation of a cell, or None where it is not a member."""

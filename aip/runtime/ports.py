@@ -74,7 +74,8 @@ class Audit(Protocol):
 
 
 class Resolver(Protocol):
-    """Finds agents by what they can do, or by what a plan calls them (registry and run, behind a short-lived cache)."""
+    """Finds agents by what they can do, or by what a plan calls them (registry and run, behind a short-lived cache); the run's
+    own door for those who work for it."""
 
     async def resolve(self, capability: str) -> str:
         """A live agent that has the capability. Raises `NotFound`."""
@@ -82,6 +83,10 @@ class Resolver(Protocol):
 
     async def named(self, run: str, name: str) -> str:
         """An agent of the plan of `run`, one of its replicas. Raises `NotFound`."""
+        ...
+
+    async def add_tasks(self, run: str, attempt: str, tasks: Mapping[str, Any]) -> None:
+        """Add tasks to `run` on behalf of one of its attempts; durable when this returns."""
         ...
 
 
@@ -103,6 +108,23 @@ class Purses(Protocol):
 
     async def fill(self, account: str, need: Mapping[str, int]) -> None: ...
     async def close(self, account: str) -> None: ...
+
+
+class Effects(Protocol):
+    """Has effects done by whoever holds the means: secrets, sockets, files (the effect gateway)."""
+
+    async def perform(
+        self,
+        cause: Envelope,
+        agent: str,
+        incarnation: int,
+        connector: str,
+        request: Any,
+        key: str,
+        until: float,
+    ) -> Any:
+        """The result, a plain value. Raises `EffectInDoubt` where nobody knows, and other typed errors where nothing was done."""
+        ...
 
 
 class Clock(Protocol):

@@ -177,12 +177,34 @@ class CellTurn:
             self.cell.fenced(activation, error)
             raise
 
+    async def ask_effect(self, connector: str, request: Any, key: str | None, timeout_s: float | None) -> Any:
+        """An effect through the gateway, which asks fence, policy, shard and audit itself, in its order."""
+        if self.stopped is not None:
+            raise self.stopped
+        until = self.cell.clock() + (self.cell.limits.call_timeout_s if timeout_s is None else timeout_s)
+        if self.envelope.deadline:
+            until = min(until, self.envelope.deadline)
+        activation = self.activation
+        try:
+            return await self.cell.effects.perform(
+                self.envelope,
+                self.agent,
+                activation.incarnation,
+                connector,
+                request,
+                key or self.idempotency_key,
+                until,
+            )
+        except Fenced as error:
+            self.cell.fenced(activation, error)
+            raise
+
     async def effect(
         self, name: str, action: Callable[[], Any], key: str | None, idempotent: bool, timeout_s: float | None
     ) -> Any:
         cell, incarnation = self.cell, self.activation.incarnation
         key = f"{name}:{key or self.idempotency_key}"
-        refusal = cell.guard.fence.peek(self.envelope, cell.clock())
+        refusal = cell.guard.fence.effect(self.envelope, cell.clock())
         if refusal is not None:
             cell.audit.note(
                 "effect.refused", self.agent, {"effect": name, "code": refusal.code, "run": self.run}
@@ -200,13 +222,12 @@ class CellTurn:
                 f"{self.agent} began effect {key!r} before and its outcome is not known", key=key
             )
         await cell.audit.record("effect.begun", self.agent, {"effect": name, "key": key, "run": self.run})
-        refusal = cell.guard.fence.peek(self.envelope, cell.clock())
+        refusal = cell.guard.fence.effect(self.envelope, cell.clock())
         if refusal is not None:
             # The order came while the intent was being written. Nothing was done, and that is what the record says.
             await cell.checkpoints.end_effect(self.agent, incarnation, key, None)
-            cell.audit.note(
-                "effect.refused", self.agent, {"effect": name, "code": refusal.code, "run": self.run}
-            )
+            detail = {"effect": name, "key": key, "code": refusal.code, "run": self.run}
+            cell.audit.note("effect.refused", self.agent, detail)
             raise refusal
         try:
             result = await self._perform(action, timeout_s, key)
@@ -228,7 +249,7 @@ class CellTurn:
     async def _perform(self, action: Callable[[], Any], timeout_s: float | None, key: str) -> Any:
         def checked() -> Any:
             # Threads may be busy for a while; an order that came meanwhile still comes in time (K1).
-            if (refusal := self.cell.guard.fence.peek(self.envelope, self.cell.clock())) is not None:
+            if (refusal := self.cell.guard.fence.effect(self.envelope, self.cell.clock())) is not None:
                 raise refusal
             return action()
 
@@ -255,6 +276,11 @@ class CellTurn:
 
     async def unhold(self, held: Mapping[str, int], spent: Mapping[str, int]) -> None:
         self.cell.unhold(self.envelope.budget, held, spent)
+
+    async def add_tasks(self, tasks: Mapping[str, Any]) -> None:
+        if self.stopped is not None:
+            raise self.stopped
+        await self.cell.add_tasks(self.run, self.labels.get("attempt", ""), tasks)
 
     async def split(self, name: str, amounts: Mapping[str, int]) -> PartTurn:
         return await self._split(self, name, amounts)

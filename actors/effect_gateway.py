@@ -1,0 +1,146 @@
+"""The effect gateway's process: alone holds the connectors, their secrets and their sockets, and performs effects in order.
+
+The order is `aip.governance.effects.gateway`'s. Here are its ports: the checkpoint shard as ledger, the fence page, the audit
+feed, the operator's effects.yaml, and the key by which it knows the cells.
+
+The stamp key is made at the first start and lies in the platform's folder, for its owner only. A cell's process reads it once
+when it opens and keeps only the key derived for itself; what runs in a sandbox cannot read that folder, and so cannot stamp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aip import secret
+from aip.errors import AIPError
+from aip.governance.effects.barrier import CommitPage
+from aip.governance.effects.configuration import FILE_NAME, EffectsConfig, connect, read
+from aip.governance.effects.gateway import Gateway, Policy, Proposal, Ruling
+from aip.governance.effects.stamp import Stamp, Stamps
+from aip.governance.effects.vault import Vault
+from aip.governance.kill import KillCheck
+from aip.runtime.envelope import Envelope
+from aip.runtime.ports import EffectGrant
+
+from .cell import SHARD, ShardCheckpoints
+from .effect_key import platform_key
+from .peers import Peers
+from .process import Process, rpc
+
+NAME = "effects"
+LEAVE_S = 10.0  # Effects under way may end; what takes longer is in doubt, which its ledger says.
+
+_stamped = msgspec.msgpack.Decoder(tuple[Stamp, bytes])
+_granted = msgspec.msgpack.Decoder(EffectGrant)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class GrantedByConfiguration:
+    """The ruling while no policy is loaded: what the operator configured is allowed, and the audit says why."""
+
+    async def rule(self, proposal: Proposal) -> Ruling:
+        return Ruling(True, ("the operator configured this connector; no policy is loaded",), "none")
+
+
+class ShardLedger:
+    """Intents and outcomes in the checkpoint shard, which knows what cell holds an agent."""
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        self._checkpoints = ShardCheckpoints(peers)
+
+    async def begin_effect(
+        self, agent: str, incarnation: int, key: str, idempotent: bool, cell: str
+    ) -> EffectGrant:
+        # Asked twice, the second answer would be "begun, nobody knows".
+        answer = await self._peers.once(SHARD, "begin", _encode((agent, incarnation, key, idempotent, cell)))
+        return _granted.decode(answer)
+
+    async def end_effect(self, agent: str, incarnation: int, key: str, result: bytes | None) -> None:
+        await self._checkpoints.end_effect(agent, incarnation, key, result)
+
+
+class OneFence:
+    """The fence page as the gateway looks at it."""
+
+    def __init__(self, check: KillCheck, page: Any) -> None:
+        self._check = check
+        self._page = page
+
+    def revision(self) -> int:
+        return int(self._page.revision())
+
+    def against(self, envelope: Envelope, now: float) -> AIPError | None:
+        return self._check.effect(envelope, now)
+
+
+class EffectGateway(Process):
+    role = "effects"
+
+    async def opened(self) -> None:
+        home = self.site.home
+        self.vault = Vault(lambda reference: secret.resolve(reference, home), time.time)
+        self._file = home.root / FILE_NAME
+        self._config = await asyncio.to_thread(_configuration, self._file)
+        self.gateway = Gateway(
+            connect(self._config, self.vault),
+            stamps=Stamps(platform_key(home), self.fence.revision),
+            policy=self.policy(),
+            fence=OneFence(self.kill_check, self.fence),
+            ledger=ShardLedger(self.peers),
+            audit=self.feed,
+            vault=self.vault,
+            clock=time.time,
+            step=CommitPage(self.site.fence, self.name).step,
+        )
+        self.methods.update(
+            effect=self._effect,
+            describe=rpc(self._describe),
+            connectors=rpc(self._connectors),
+            reload=rpc(self._reload),
+        )
+
+    def policy(self) -> Policy:
+        """Where a platform's policy comes in."""
+        return GrantedByConfiguration()
+
+    def counts(self) -> tuple[int, int, int, int]:
+        return 0, self.gateway.under_way, 0, 0
+
+    async def _effect(self, payload: bytes) -> bytes:
+        stamp, request = _stamped.decode(payload)
+        return _encode(await self.gateway.perform(stamp, request))
+
+    async def _describe(self, connector: str, request: Any) -> str:
+        return await self.gateway.describe(connector, request)
+
+    async def _connectors(self) -> dict[str, Any]:
+        """What is configured, as it stands in the file: secrets by name."""
+        return self._config.model_dump(mode="json")["connectors"]  # type: ignore[no-any-return]
+
+    async def _reload(self) -> list[str]:
+        """Take effects.yaml as it is now, whole or not at all. Secrets are looked up anew within a minute."""
+        self._config = await asyncio.to_thread(_configuration, self._file)
+        self.gateway.replace(connect(self._config, self.vault))
+        names = sorted(self._config.connectors)
+        self.feed.note("effect.connectors", self.name, {"connectors": names})
+        return names
+
+    async def closing(self) -> None:
+        deadline = time.monotonic() + LEAVE_S
+        while self.gateway.under_way and time.monotonic() < deadline:  # noqa: ASYNC110 - at an end only
+            await asyncio.sleep(0.02)
+
+
+def _configuration(path: Path) -> EffectsConfig:
+    try:
+        return read(path.read_bytes())
+    except FileNotFoundError:
+        return (
+            EffectsConfig()
+        )  # A platform without connectors: every effect through the gateway is `NotFound`.
