@@ -47,6 +47,8 @@ OF_ERROR: dict[str, ExitCode] = {
     "payload.invalid": _X.USAGE,
     "capability.unknown": _X.USAGE,
     "plan.invalid": _X.PLAN_INVALID,
+    "policy.bundle_rejected": _X.PLAN_INVALID,
+    "policy.engine_died": _X.PLAN_INVALID,
     "refused": _X.DENIED_OR_HELD,
     "refused.denied": _X.DENIED_OR_HELD,
     "gate.denied": _X.DENIED_OR_HELD,
@@ -66,6 +68,8 @@ OF_ERROR: dict[str, ExitCode] = {
     "agent.failed": _X.FAILED,
     "effect.in_doubt": _X.FAILED,
     "state.corrupt": _X.NOT_VERIFIED,
+    "audit.unverified": _X.NOT_VERIFIED,
+    "witness.inconsistent": _X.NOT_VERIFIED,
 }
 
 OF_RUN: dict[str, ExitCode] = {

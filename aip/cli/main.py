@@ -16,7 +16,22 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import AIPError, UsageError
-from . import about, agents, audit, init, kill, plan, platform, run, schedule, secret, steer, submit, top
+from . import (
+    about,
+    agents,
+    audit,
+    init,
+    kill,
+    plan,
+    platform,
+    policy,
+    run,
+    schedule,
+    secret,
+    steer,
+    submit,
+    top,
+)
 from .command import Root
 from .exit_code import ExitCode
 from .session import Format, Session
@@ -34,7 +49,7 @@ SECTIONS: dict[str, list[click.Command]] = {
         schedule.schedule,
     ],
     "The platform": [platform.up, platform.down, platform.status, top.top, platform.doctor],
-    "Governance": [kill.kill, audit.audit, secret.secret],
+    "Governance": [kill.kill, policy.policy, audit.audit, secret.secret],
     "This command": [about.completion, about.version],
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from aip.errors import NotFound, PlatformUnavailable
-from aip.governance.kill import Fence, KillOrder
+from aip.governance.kill import Fence
 from aip.settings import Home
 
 Json = dict[str, Any]
@@ -107,11 +107,6 @@ class Double:
     def stored_logs(self, home: Home, run: str, task: str | None) -> Iterator[Json]:
         return self.logs(run, task)
 
-    def raise_order(self, home: Home, target: str, reason: str, by: str, lift: bool = False) -> Json:
-        order = KillOrder(target, T0, by, reason, lift)
-        Fence(home.state / "kill").write(order)
-        return dict(msgspec.to_builtins(order))
-
     def standing_orders(self, home: Home) -> list[Json]:
         return [msgspec.to_builtins(one) for one in Fence(home.state / "kill").orders().standing.values()]
 
@@ -144,7 +139,15 @@ class Double:
             "checks": ["kill", "budget"],
         }
 
-    def submit(self, plan_path: Path, inputs: Json, *, idempotency_key: str = "", by: str = "") -> str:
+    def submit(
+        self,
+        plan_path: Path,
+        inputs: Json,
+        *,
+        idempotency_key: str = "",
+        by: str = "",
+        rank_by: str = "measured",
+    ) -> str:
         if self.error:
             raise self.error
         self.acts.append(("submit", plan_path.name, inputs, idempotency_key))

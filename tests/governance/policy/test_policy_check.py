@@ -1,0 +1,122 @@
+"""Policy in the guard: allowed passes, denied is refused with its reasons, what is owed is taken on first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from policies_for_tests import bundle
+
+from aip.errors import AIPError, Denied, InvalidPayload, from_record, to_record
+from aip.governance.policy.check import PolicyCheck, PolicyDenied
+from aip.governance.policy.engine import Decision
+from aip.governance.policy.input import SCHEMA, Input, Principal, of_envelope, plain, read_input
+from aip.governance.policy.regorus_engine import RegorusEngine
+from aip.governance.policy.serving import Serving
+from aip.runtime.envelope import Envelope, Kind
+from aip.runtime.guard import Check, Guard, OpenFence
+
+CALL = Envelope(
+    "m-1", Kind.CALL, "plan/r-1", "greeter@0123456789ab/ada", "greet", b"", run="r-1", tenant="acme",
+    labels=(("team", "blue"), ("data", "secret,pii")),
+)  # fmt: skip
+
+
+def serving() -> Serving:
+    engine, place = RegorusEngine(), Serving()
+    engine.load(bundle(tests=None))
+    place.activate(engine)
+    return place
+
+
+def check(owed: list[Any] | None = None, **facts: Any) -> PolicyCheck:
+    taken = [] if owed is None else owed
+    return PolicyCheck(
+        serving(),
+        lambda envelope, decision: taken.append((envelope.id, decision.obligations)),
+        lambda envelope, now: of_envelope(envelope, **facts),
+    )
+
+
+GUEST = Principal(id="user:ada", roles=("guest",))
+
+
+def test_it_is_a_check_of_the_guard() -> None:
+    one: Check = check(principal=GUEST)
+    guard = Guard(OpenFence(), [one])
+    assert guard.names == ("kill", "policy")
+    assert guard.admit(CALL, 0.0) is None
+
+
+def test_what_an_allowed_message_owes_is_handed_on() -> None:
+    owed: list[Any] = []
+    assert check(owed, principal=GUEST).peek(CALL, 0.0) is None
+    assert owed == [("m-1", ({"kind": "record"},))]
+
+
+def test_a_refusal_carries_its_reasons_with_their_place() -> None:
+    owed: list[Any] = []
+    refusal = check(owed, principal=GUEST, budget={"usd": 1.0}).peek(CALL, 0.0)
+    assert isinstance(refusal, PolicyDenied)
+    assert isinstance(refusal, Denied)
+    assert (refusal.code, owed) == ("refused.policy", [])
+    (reason,) = refusal.details["reasons"]
+    assert (reason["rule"], reason["file"]) == ("budget.small", "aip/rules.rego")
+    assert refusal.details["revision"] == "r1"
+    assert refusal.details["decision"] == "m-1"
+    assert "less than 10 left" in refusal.message
+    again = from_record(to_record(refusal))
+    assert isinstance(again, PolicyDenied)
+    assert again.details == refusal.details
+
+
+def test_an_obligation_that_cannot_be_met_refuses() -> None:
+    def cannot(envelope: Envelope, decision: Decision) -> None:
+        raise InvalidPayload("no audit log")
+
+    refusal = PolicyCheck(serving(), cannot, lambda e, _: of_envelope(e, principal=GUEST)).peek(CALL, 0.0)
+    assert isinstance(refusal, PolicyDenied)
+    assert "no audit log" in refusal.message
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("y"), InvalidPayload("z")])
+def test_a_message_that_cannot_be_described_is_refused(error: Exception) -> None:
+    def describe(envelope: Envelope, now: float) -> Input:
+        raise error
+
+    assert isinstance(PolicyCheck(serving(), lambda *_: None, describe).peek(CALL, 0.0), AIPError)
+
+
+def test_a_message_tells_of_itself() -> None:
+    document = plain(of_envelope(CALL))
+    assert document["kind"] == "call"
+    assert document["subject"]["type"] == "plan"
+    assert document["target"] == {"address": "greeter@0123456789ab/ada", "type": "greeter", "tenant": "acme"}
+    assert list(document["labels"]) == ["secret", "pii"]
+    assert document["tags"] == {"team": "blue"}
+    assert read_input(document) == of_envelope(CALL)
+
+
+WRONG_INPUTS = {
+    "no kind": {"subject": {}, "target": {}},
+    "an unknown kind": {"kind": "whisper", "subject": {}, "target": {}},
+    "a field that is not there": {"kind": "call", "subject": {}, "target": {}, "roles": []},
+    "a limit spelt as a text": {"kind": "call", "subject": {}, "target": {}, "budget": {"usd": "10"}},
+    "standing above one": {"kind": "call", "subject": {}, "target": {}, "reputation": 1.5},
+    "too many labels": {"kind": "call", "subject": {}, "target": {}, "labels": ["x"] * 65},
+}
+
+
+@pytest.mark.parametrize("document", WRONG_INPUTS.values(), ids=WRONG_INPUTS)
+def test_a_document_is_refused_for(document: dict[str, Any]) -> None:
+    with pytest.raises(InvalidPayload, match=r"not an input document"):
+        read_input(document)
+
+
+def test_the_schema_describes_what_is_read() -> None:
+    import jsonschema
+
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    validator.validate(plain(of_envelope(CALL)) | {"labels": [], "principal": {}, "session": {}})
+    for document in WRONG_INPUTS.values():
+        assert not validator.is_valid(document)
