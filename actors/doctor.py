@@ -145,7 +145,9 @@ def _home(facts: Facts) -> Finding:
 
 def _sockets(facts: Facts) -> Finding:
     if facts.temp_root is None:
-        hint = f"set TMPDIR to a writable folder with a path of at most {ray_head.temp_root_bytes_max()} bytes"
+        hint = (
+            f"set TMPDIR to a writable folder with a path of at most {ray_head.temp_root_bytes_max()} bytes"
+        )
         return Finding("sockets", Status.FAIL, facts.temp_problem, hint)
     return Finding("sockets", Status.OK, f"Ray's sockets go under {facts.temp_root}")
 

@@ -2,8 +2,8 @@
 
 A message names its sender. Inside one platform the cell that a message leaves is the authority on who speaks through it: its
 own agents, or the one principal (a run, a client) that its process is. What is left to check is the form: a sender and a tenant
-that are well-formed, and no capability out of the reserved `aip.` names except the one that starts agents. The identity issue
-puts credentials behind this place.
+that are well-formed, and no capability out of the reserved `aip.` names except those that start an agent and tell what it can
+do. The identity issue puts credentials behind this place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from aip.ids import KEY, TYPE
 from aip.runtime.envelope import Envelope
 
 RESERVED = "aip."
-OPEN = frozenset({"aip.start"})
+OPEN = frozenset({"aip.start", "aip.describe"})
 
 
 class PrincipalCheck:

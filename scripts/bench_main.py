@@ -15,7 +15,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-from bench_rows import ask, breaker, durable, health, journal, peers, plan_check, run_machine, wake
+from bench_rows import (
+    ask,
+    audit,
+    breaker,
+    durable,
+    effects,
+    health,
+    journal,
+    peers,
+    plan_check,
+    policy,
+    run_machine,
+    wake,
+)
 from bench_rows.row import Row
 from bench_rows.stage import stage
 from rich.console import Console
@@ -60,6 +73,9 @@ BENCHES: dict[str, Callable[[Options], Iterator[Plain]]] = {
     "plans": plans,
     "breaker": lambda _: iter(breaker.rows()),
     "journal": lambda _: iter(journal.rows()),
+    "policy": lambda _: plain(policy.rows()),
+    "audit": lambda options: plain(audit.rows(audit.SIZE_LARGE if options.large else audit.SIZE)),
+    "effects": lambda _: effects.rows(),
     "plan_check": lambda _: iter(plan_check.rows()),
     "run_machine": lambda _: iter(run_machine.rows()),
 }

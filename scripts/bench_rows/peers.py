@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -40,6 +41,7 @@ class Peer:
     script: str
     requirements: tuple[str, ...]
     beside: Mapping[str, Beside]
+    npm: tuple[str, ...] = ()  # Programs that only npm has, into the same environment.
 
 
 class PeerFailed(Exception):
@@ -83,6 +85,13 @@ PEERS: Mapping[str, tuple[Peer, ...]] = {
             {**_steps("local activities", 1.0), **_steps("activities", 1.0)},
         ),
         Peer("DBOS", "peer_dbos.py", ("dbos==3.*",), _steps("SQLite", 1.0)),
+        Peer(
+            "Restate",
+            "peer_restate.py",
+            ("restate-sdk==1.*", "hypercorn==0.17.*"),
+            _steps("durable", 1.0),
+            npm=("@restatedev/restate-server-linux-x64@1.7",),
+        ),
     ),
 }
 
@@ -120,7 +129,7 @@ def _row(ours: Row, peer: Peer, beside: Beside, theirs: Mapping[str, Any]) -> Ro
 
 def measure(peer: Peer) -> list[dict[str, Any]]:
     """What the peer's script printed. Raises `PeerFailed`."""
-    python = environment(peer.requirements)
+    python = environment(peer.requirements, peer.npm)
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PYTHON"))}
     done = subprocess.run(
         [str(python), str(SCRIPTS / peer.script)],
@@ -135,11 +144,11 @@ def measure(peer: Peer) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def environment(requirements: tuple[str, ...]) -> Path:
+def environment(requirements: tuple[str, ...], npm: tuple[str, ...] = ()) -> Path:
     """The interpreter of an environment that has these packages; made at first use. Raises `PeerFailed`."""
     home = Path(os.environ.get("AIP_BENCH_HOME") or Path.home() / ".cache" / "aip-bench").expanduser()
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    digest = hashlib.sha256("\n".join((version, *requirements)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256("\n".join((version, *requirements, *npm)).encode()).hexdigest()[:12]
     place = home / f"{requirements[0].partition('=')[0]}-{digest}"
     python, ready = place / "bin" / "python", place / ".ready"
     if not ready.exists():
@@ -150,5 +159,24 @@ def environment(requirements: tuple[str, ...]) -> Path:
         )
         if done.returncode:
             raise PeerFailed(f"cannot be installed: {done.stderr.strip()[-SAID_MAX:]}")
+        if npm:
+            _install_from_npm(place, npm)
         ready.touch()
     return python
+
+
+def _install_from_npm(place: Path, packages: tuple[str, ...]) -> None:
+    """Into the environment's own folder. No script of a package runs."""
+    if (program := shutil.which("npm")) is None:
+        raise PeerFailed(f"not run: npm is not here, and {packages[0]} comes with nothing else")
+    options = ["--prefix", str(place), "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--silent"]
+    done = subprocess.run(
+        [program, "install", *options, *packages],
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()[-SAID_MAX:]
+        raise PeerFailed(f"not run: {packages[0]} cannot be installed: {said}")

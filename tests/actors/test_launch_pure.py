@@ -92,7 +92,9 @@ def test_a_pid_that_another_process_has_now_is_not_taken_for_the_platform(home: 
 
 def test_a_head_without_an_address_is_still_starting_and_not_yet_found(home: Home) -> None:
     record = a_platform(home)
-    with subprocess.Popen(["sleep", "60"], env={**os.environ, platform_record.MARKER: record.platform_id}) as head:
+    with subprocess.Popen(
+        ["sleep", "60"], env={**os.environ, platform_record.MARKER: record.platform_id}
+    ) as head:
         wait_for(lambda: owned.carries_marker(psutil.Process(head.pid), record.platform_id))
         a_platform(home, pid=head.pid, address="")
         assert launch.find(home) is None
@@ -123,7 +125,9 @@ def test_the_head_inherits_no_ray_setting_of_the_caller(home: Home) -> None:
         "RAY_REDIS_ADDRESS": "r:1",
         "RAY_AUTH_MODE": "disabled",
     }
-    options = ray_head.LaunchOptions(ray_environment={"RAY_raylet_heartbeat": "1", "RAY_AUTH_MODE": "disabled"})
+    options = ray_head.LaunchOptions(
+        ray_environment={"RAY_raylet_heartbeat": "1", "RAY_AUTH_MODE": "disabled"}
+    )
     record = a_platform(home)
     environment = ray_head.head_environment(home, record, options, inherited)
     assert "RAY_ADDRESS" not in environment

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aip.adapters.completion import arguments_of, chunks, completion, distinct
-from aip.adapters.tool import NAME_CHARS_MAX, offered, target
-from aip.errors import InvalidPayload, UnknownCapability, UsageError
+from aip.errors import InvalidPayload
 from aip.models.chat import Assembly, read_answer
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "find", "parameters": {}}}
+FIND = {"type": "function", "function": {"name": "find"}}
 SCHEMA = {"type": "integer"}
 USAGE = {"input_tokens": 12, "output_tokens": 5, "tokens": 17, "usd_micro": 22, "requests": 1}
 
@@ -27,7 +27,10 @@ USAGE = {"input_tokens": 12, "output_tokens": 5, "tokens": 17, "usd_micro": 22, 
         ({"temperature": 0.5, "max_completion_tokens": 7}, {"temperature": 0.5, "max_output_tokens": 7}),
         ({"n": 1, "parallel_tool_calls": True, "top_p": None}, {}),
         ({"tools": [TOOL], "tool_choice": "auto"}, {"tools": [TOOL]}),
-        ({"tools": [TOOL], "tool_choice": "none"}, {}),
+        ({"tools": [TOOL], "tool_choice": "none"}, {"tools": [TOOL], "tool_choice": "none"}),
+        ({"tools": [TOOL], "tool_choice": "required"}, {"tools": [TOOL], "tool_choice": "required"}),
+        ({"tools": [TOOL], "tool_choice": FIND}, {"tools": [TOOL], "tool_choice": FIND}),
+        ({"tool_choice": "auto"}, {}),
         ({"stop": "end"}, {"stop": ["end"]}),
         ({"response_format": {"type": "text"}}, {}),
         ({"response_format": {"type": "json_object"}}, {"schema": {"type": "object"}}),
@@ -45,7 +48,6 @@ def test_what_the_model_of_a_plan_can_do_is_passed_on(body: dict[str, Any], more
         ({"n": 2}, "n:"),
         ({"parallel_tool_calls": False}, "parallel_tool_calls"),
         ({"logprobs": True}, "logprobs"),
-        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
         ({"tools": [{"type": "custom"}]}, "custom"),
         ({"response_format": {"type": "grammar"}}, "grammar"),
     ],
@@ -91,41 +93,3 @@ def test_no_two_tool_calls_of_a_conversation_share_an_id(answer: Any, before: An
     third = distinct(answer, [first, second])
     ids = [call["id"] for turn in (first, second, third) for call in turn["tool_calls"]]
     assert len(ids) == len(set(ids))
-
-
-@pytest.mark.parametrize(
-    ("reference", "agent", "capability"),
-    [
-        ("library", "library", ""),
-        ("library.book.find", "library", "book.find"),
-        ("tools.git", "tools.git", ""),
-        ("tools.git.git_log", "tools.git", "git_log"),
-    ],
-)
-def test_a_reference_names_an_agent_and_what_it_can_do(reference: str, agent: str, capability: str) -> None:
-    assert target(reference) == (agent, capability)
-
-
-@pytest.mark.parametrize("reference", ["", "tools", "a b", "library.", ".find"])
-def test_what_names_no_tool_is_refused(reference: str) -> None:
-    with pytest.raises(UsageError, match="names no tool"):
-        target(reference)
-
-
-def test_capabilities_of_one_name_are_told_apart_by_their_agents() -> None:
-    said = {"capabilities": {"find": {"kind": "async"}, "all": {"kind": "stream"}}}
-    tools = offered(["a", "b.find", "a.find"], {"a": said, "b": said})
-    assert {name: (tool.agent, tool.capability) for name, tool in tools.items()} == {
-        "find": ("a", "find"),
-        "b_find": ("b", "find"),
-    }
-    with pytest.raises(UnknownCapability, match="'all'"):
-        offered(["a.all"], {"a": said})
-
-
-@given(st.lists(st.from_regex(r"[a-z]{1,3}([._][a-z]{1,40}){1,3}", fullmatch=True), unique=True, max_size=8))
-def test_every_capability_is_offered_under_a_name_of_its_own(names: list[str]) -> None:
-    said = {"capabilities": {name: {"kind": "async"} for name in names}}
-    tools = offered(["a", "b"], {"a": said, "b": said})
-    assert len(tools) == 2 * len(names)
-    assert all(len(name) <= NAME_CHARS_MAX and name == tool.name for name, tool in tools.items())

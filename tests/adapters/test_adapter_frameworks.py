@@ -41,6 +41,9 @@ async def test_an_output_type_of_pydantic_ai_is_what_the_ask_answers_with() -> N
     with scripted(answer) as server:
         async with platform(kind, model(server)) as p:
             assert await p.call("reader/a", "ask", prompt="x") == {"title": "Omoo", "year": 1847}
+    assert server.requests[0]["tool_choice"] == "required", (
+        "an answer in words would have to be asked for again"
+    )
 
 
 async def test_native_output_of_pydantic_ai_is_held_to_its_schema_by_the_model_agent() -> None:

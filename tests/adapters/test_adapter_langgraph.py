@@ -14,6 +14,7 @@ import pytest
 from adapter_kit import Library, react
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import interrupt
@@ -187,6 +188,35 @@ def thinks_in_a_thread(state: Notes) -> dict[str, Any]:
     assert threading.current_thread() is not threading.main_thread()
     book = langgraph.plan_model().with_structured_output(Book).invoke("which book?")
     return {"notes": [f"{book.title} for {current_context().agent}"]}
+
+
+@tool
+def look(at: str) -> str:
+    """Look at it."""
+    return at
+
+
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        ("any", "required"),
+        (True, "required"),
+        ("look", {"type": "function", "function": {"name": "look"}}),
+        ("none", "none"),
+        ("auto", None),
+        (None, None),
+    ],
+)
+async def test_a_choice_of_tools_in_langchains_words_reaches_the_endpoint(choice: Any, sent: Any) -> None:
+    async def think(state: Notes) -> dict[str, Any]:
+        asked = langgraph.plan_model().bind_tools([look], tool_choice=choice)
+        return {"notes": [str((await asked.ainvoke("x")).content)]}
+
+    kind = langgraph.agent_of(chain(think), name="thinker")
+    with scripted(Say("seen")) as server:
+        async with platform(kind, model(server)) as p:
+            await p.call("thinker/a", "invoke", input={"notes": []})
+    assert server.requests[0].get("tool_choice") == sent
 
 
 async def test_a_synchronous_node_asks_the_plans_model_from_its_thread() -> None:

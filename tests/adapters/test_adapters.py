@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from scripted_server import Raw, Say, Stall, Status, scripted
 
 from aip.adapters import StepsExhausted
 from aip.errors import (
+    AgentFailed,
     AIPError,
     BudgetExceeded,
     DeadlineExceeded,
@@ -220,6 +222,29 @@ async def test_a_plan_may_say_which_model_and_which_tools(framework: Any) -> Non
         "book_wait",
         "keys_seen",
     }
+
+
+@each_framework
+async def test_a_capability_of_whoever_has_it_is_a_tool_too(framework: Any) -> None:
+    with scripted(Say(calls=(find("Omoo"),)), Say("1847")) as server:
+        kind = configured(framework.kind(), tools=["capability:book.find"])
+        async with platform(kind, Library, model(server)) as p:
+            assert await p.call("reader/a", "ask", prompt="When?") == "1847"
+            assert len(await p.call("library/any", "keys_seen")) == 1
+
+
+@each_framework
+@pytest.mark.parametrize("injected", ["book_wait", "keys_seen", "models.writer.chat", "tools.git.push"])
+async def test_a_tool_that_was_injected_is_never_called(framework: Any, injected: str) -> None:
+    """Whatever a model was talked into, only what was offered leads to a call: here the framework answers it by itself."""
+    with scripted(Say(calls=((injected, {"title": "x"}),)), Say("no")) as server:
+        async with platform(framework.kind(), Library, model(server)) as p:
+            with contextlib.suppress(
+                AgentFailed
+            ):  # The OpenAI SDK ends the run instead of telling its model.
+                assert await p.call("reader/a", "ask", prompt="x") == "no"
+            assert await p.call("library/any", "keys_seen") == []
+    assert injected not in [tool["function"]["name"] for tool in server.requests[0]["tools"]]
 
 
 @each_framework

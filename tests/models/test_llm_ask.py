@@ -24,16 +24,14 @@ from aip.errors import (
 )
 from aip.models.ask import (
     CALLS_AT_ONCE_MAX,
-    RESULT_CHARS_MAX,
     Ask,
     BadArguments,
     Looped,
     StepsExhausted,
-    told,
 )
 from aip.models.chat import ToolCall
 from aip.models.conversation import Conversation
-from aip.models.toolbox import NAME_CHARS_MAX, Reference, chosen, offered
+from aip.toolbox import NAME_CHARS_MAX, RESULT_CHARS_MAX, Reference, chosen, offered, told
 
 LOOK = offered([("web", "look", {"doc": "Look at a page.", "input": {"type": "object"}})])
 

@@ -138,6 +138,31 @@ async def test_a_caller_may_limit_one_call() -> None:
         assert server.requests == []
 
 
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+
+
+@pytest.mark.parametrize(
+    "choice", ["auto", "none", "required", {"type": "function", "function": {"name": "look"}}]
+)
+async def test_a_choice_of_tools_reaches_the_endpoint_as_it_was_made(choice: Any) -> None:
+    asked = {"messages": HELLO, "tools": TOOLS, "tool_choice": choice}
+    with scripted(Say("hi")) as server:
+        async with platform(model(server)) as p:
+            await p.call("models.writer/any", "chat", **asked)
+            assert [part async for part in p.stream("models.writer/any", "chat_stream", **asked)]
+            with pytest.raises(InvalidPayload, match="no tool 'hear'"):
+                other = {"type": "function", "function": {"name": "hear"}}
+                await p.call("models.writer/any", "chat", **{**asked, "tool_choice": other})
+    assert [request["tool_choice"] for request in server.requests] == [choice, choice]
+
+
+async def test_without_a_choice_the_endpoint_is_told_none() -> None:
+    with scripted(Say("hi")) as server:
+        async with platform(model(server)) as p:
+            await p.call("models.writer/any", "chat", messages=HELLO, tools=TOOLS)
+    assert "tool_choice" not in server.requests[0]
+
+
 async def test_a_secret_that_is_not_there_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WRITER_KEY")
     with scripted(Say("sea")) as server:

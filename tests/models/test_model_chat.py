@@ -130,6 +130,9 @@ def test_arguments_that_came_as_an_object_are_taken_as_text() -> None:
     )
 
 
+LOOK = {"type": "function", "function": {"name": "look"}}
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -137,6 +140,14 @@ def test_arguments_that_came_as_an_object_are_taken_as_text() -> None:
         ({"messages": [{"role": "robot"}]}, r"messages\[0\].role is 'robot'"),
         ({"max_output_tokens": 0}, "max_output_tokens is 0"),
         ({"temperature": 3.0}, "temperature is 3.0"),
+        ({"tool_choice": "always"}, "tool_choice: 'always'"),
+        ({"tool_choice": "required"}, "there are no tools"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice: write"),
+        ({"tool_choice": LOOK, "tools": []}, "no tool 'look'"),
+        (
+            {"tool_choice": LOOK, "tools": [{"type": "function", "function": {"name": "hear"}}]},
+            "no tool 'look'",
+        ),
     ],
 )
 def test_a_wrong_request_names_its_field(wrong: dict[str, Any], says: str) -> None:

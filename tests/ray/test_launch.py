@@ -150,7 +150,9 @@ def test_after_kill_9_of_the_head_a_start_gives_a_new_clean_platform(
     assert drive(fresh, "print(len(ray.nodes()))") == "1"
 
 
-def test_a_process_of_the_platform_can_end_it_from_inside(home: Home, platform: platform_record.Platform) -> None:
+def test_a_process_of_the_platform_can_end_it_from_inside(
+    home: Home, platform: platform_record.Platform
+) -> None:
     before = owned.owned(platform)
     drive(
         platform,

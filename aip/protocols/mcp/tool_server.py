@@ -72,7 +72,7 @@ class ToolServer(Agent):
             raise InvalidPayload(
                 f"{self.config.name}.{tool.name} takes {'; '.join(problems)}", problems=problems
             )
-        if tool.name in self.config.effects:
+        if self.config.has_effects(tool.name):
             return await self._effect(connection, tool, arguments, ctx)
         return await self._call(connection, tool, arguments, ctx)
 
