@@ -20,7 +20,7 @@ from aip import secret
 from aip.errors import AIPError
 from aip.governance.effects.barrier import CommitPage
 from aip.governance.effects.configuration import FILE_NAME, EffectsConfig, connect, read
-from aip.governance.effects.gateway import Gateway, Policy, Proposal, Ruling
+from aip.governance.effects.gateway import Gateway
 from aip.governance.effects.stamp import Stamp, Stamps
 from aip.governance.effects.vault import Vault
 from aip.governance.kill import KillCheck
@@ -29,6 +29,7 @@ from aip.runtime.ports import EffectGrant
 
 from .cell import SHARD, ShardCheckpoints
 from .effect_key import platform_key
+from .local_policy import LocalPolicy
 from .peers import Peers
 from .process import Process, rpc
 
@@ -38,13 +39,6 @@ LEAVE_S = 10.0  # Effects under way may end; what takes longer is in doubt, whic
 _stamped = msgspec.msgpack.Decoder(tuple[Stamp, bytes])
 _granted = msgspec.msgpack.Decoder(EffectGrant)
 _encode = msgspec.msgpack.Encoder().encode
-
-
-class GrantedByConfiguration:
-    """The ruling while no policy is loaded: what the operator configured is allowed, and the audit says why."""
-
-    async def rule(self, proposal: Proposal) -> Ruling:
-        return Ruling(True, ("the operator configured this connector; no policy is loaded",), "none")
 
 
 class ShardLedger:
@@ -87,10 +81,13 @@ class EffectGateway(Process):
         self.vault = Vault(lambda reference: secret.resolve(reference, home), time.time)
         self._file = home.root / FILE_NAME
         self._config = await asyncio.to_thread(_configuration, self._file)
+        self.policy = LocalPolicy(home, self.feed.note, lambda _: "process")
+        await self.policy.open()
+        self.task(self.policy.follow())
         self.gateway = Gateway(
             connect(self._config, self.vault),
             stamps=Stamps(platform_key(home), self.fence.revision),
-            policy=self.policy(),
+            policy=self.policy,
             fence=OneFence(self.kill_check, self.fence),
             ledger=ShardLedger(self.peers),
             audit=self.feed,
@@ -104,10 +101,6 @@ class EffectGateway(Process):
             connectors=rpc(self._connectors),
             reload=rpc(self._reload),
         )
-
-    def policy(self) -> Policy:
-        """Where a platform's policy comes in."""
-        return GrantedByConfiguration()
 
     def counts(self) -> tuple[int, int, int, int]:
         return 0, self.gateway.under_way, 0, 0

@@ -19,19 +19,23 @@ import getpass
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aip.errors import AIPError, Corrupt, PlatformUnavailable
 from aip.governance.policy import rollout, store
-from aip.governance.policy.check import PolicyCheck
+from aip.governance.policy.check import PolicyCheck, words
 from aip.governance.policy.engine import Decision, PolicyError
-from aip.governance.policy.input import Input, Principal, Session, of_envelope
+from aip.governance.policy.input import Input, Principal, Session, Subject, Target, of_envelope
 from aip.governance.policy.rego import Prepared, prepare
 from aip.governance.policy.serving import Serving
 from aip.governance.policy.trial import Trial
 from aip.governance.session_labels import SessionLabels
+from aip.ids import base_type
 from aip.runtime.envelope import Envelope
 from aip.settings import Home
+
+if TYPE_CHECKING:
+    from aip.governance.effects.gateway import Proposal, Ruling
 
 LOOK_EVERY_S = 0.1
 FIRST_S = 60.0  # So long a process waits for the first policy of a new home: engines may have to be compared.
@@ -119,6 +123,33 @@ class LocalPolicy:
             isolation=self._isolation(envelope.recipient),
         )
 
+    async def rule(self, proposal: Proposal) -> Ruling:
+        """The ruling on an effect, for the gateway. What is obliged to and met here is left out of it."""
+        from aip.governance.effects.gateway import (
+            Ruling,  # The gateway's process has it anyway; a cell need not.
+        )
+
+        envelope, agent = proposal.stamp.told(), proposal.stamp.agent
+        input = of_envelope(
+            envelope,
+            kind="effect",
+            subject=Subject(address=agent, type=base_type(agent), tenant=envelope.tenant),
+            target=Target(address=proposal.connector, type=proposal.kind, tenant=envelope.tenant),
+            capability=action_of(proposal.request),
+            principal=self._owner,
+            session=Session(labels=self._labels.seen(session_of(envelope))),
+        )
+        decision = self._serving.decide(input, id=f"{envelope.id}/{proposal.key}"[:512])
+        open_duties = []
+        if decision.allow:
+            for duty in decision.obligations:
+                if duty.get("kind") == "label":
+                    self.saw(session_of(envelope), tuple(duty["labels"]))
+                elif duty.get("kind") not in MET:
+                    open_duties.append(duty)
+        reasons = tuple(words(reason) for reason in decision.reasons)
+        return Ruling(decision.allow, reasons, decision.revision, decision.id, tuple(open_duties))
+
     def _oblige(self, envelope: Envelope, decision: Decision) -> None:
         for duty in decision.obligations:
             kind = duty.get("kind")
@@ -135,6 +166,15 @@ class LocalPolicy:
 
     def close(self) -> None:
         self._labels.close()
+
+
+def action_of(request: Any) -> str:
+    """What of its connector an effect wants: an HTTP method, a file's mode, a command."""
+    if isinstance(request, Mapping):
+        for name in ("method", "mode", "command"):
+            if isinstance(word := request.get(name), str):
+                return word.lower()[:64]
+    return ""
 
 
 def session_of(envelope: Envelope) -> str:

@@ -176,6 +176,7 @@ class Orchestrator(Process):
             run_ended=rpc(self._run_ended),
             want_effects=rpc(self._want_effects),
             membership=self._membership_now,
+            epoch=rpc(self._newest_epoch),
             **{name: rpc(method) for name, method in self.timetable.methods.items()},
         )
         for shell in (self.control, self.nodes, self.state, self.runs):
@@ -328,6 +329,9 @@ class Orchestrator(Process):
     async def _membership_now(self, payload: bytes) -> bytes:
         await self._whole.wait()
         return _encode(self._membership())
+
+    async def _newest_epoch(self) -> int:
+        return self._epoch
 
     async def _publish(self) -> None:
         if not self._whole.is_set():

@@ -37,7 +37,6 @@ from aip.runtime import cell as road
 from aip.runtime import codec
 from aip.runtime.calls import Listener
 from aip.runtime.disk import DiskStorage
-from aip.runtime.envelope import Kind
 from aip.runtime.group_commit import GroupCommit
 from aip.runtime.guard import Guard
 from aip.runtime.journal import Journal
@@ -60,9 +59,11 @@ from .sub_run import VIEW_FILE, Lending, answer, bounded, child_id, child_spec, 
 EVENT = 1
 SYNC_EVERY_S = 0.05
 FENCE_EVERY_S = 0.2
+KEEP_UP_EVERY_S = 2.0
 LOADED_MAX = 256  # Opened artifacts kept in memory.
 INPUT_CHARS_MAX = 2_000  # Of an attempt's input, in its error.
 LINGER_S = 1.0  # After the end, for those who watch to read the last view.
+WARM_AGAIN_S = 0.5
 REST_AFTER_S = 15.0  # Without anything to do but wait for a person, a run leaves its processes to others.
 RESTING = frozenset({RunState.HELD, RunState.PAUSED})
 
@@ -130,9 +131,11 @@ class RunProcess(Process):
             self.feed.note("run.history_unreadable", run, {"why": why})
 
     async def _join_road(self) -> None:
-        self.placement = Placement(decode(await self.peers.insist(ROOT, "membership")))
-        self.policy = LocalPolicy(self.site.home, self.feed.note, self.placement.isolation)
+        self.policy = LocalPolicy(
+            self.site.home, self.feed.note, lambda address: self.placement.isolation(address)
+        )
         await self.policy.open()
+        self.placement = Placement(decode(await self.peers.insist(ROOT, "membership")))
         self.cell = road.Cell(
             self.name,
             self.generation,
@@ -154,6 +157,7 @@ class RunProcess(Process):
         """A new run is accepted; one with a journal is taken up where it stands."""
         self.task(self._sync_behind())
         self.task(self.policy.follow())
+        self.task(self._keep_up())
         self.task(self._watch_fence())
         self.task(self._rest_when_waiting())
         events = [ev.decode(record.payload) for record in self._journal.replay() if record.kind == EVENT]
@@ -174,20 +178,29 @@ class RunProcess(Process):
 
     async def _warm(self) -> None:
         """Start the replicas that are to live from the beginning."""
-        for address in (address for pool in self._spec.pools for address in pool.warm):
-            if self.machine.run.state in (RunState.RUNNING, RunState.HELD):
-                self._sequence += 1
-                await self.cell.send(
-                    self.cell.request(
-                        f"run/{self.run}",
-                        self._sequence,
-                        address,
-                        "aip.start",
-                        {},
-                        kind=Kind.TELL,
-                        run=self.run,
-                    )
-                )
+        warm = [address for pool in self._spec.pools for address in pool.warm]
+        await asyncio.gather(*(self._warm_one(address) for address in warm))
+
+    async def _warm_one(self, address: str) -> None:
+        """Ask until it lives, or is not to live: its cell may be on its way, and may be lost on it."""
+        while self.machine.run.state in (RunState.RUNNING, RunState.HELD):
+            self._sequence += 1
+            start = self.cell.request(
+                f"run/{self.run}",
+                self._sequence,
+                address,
+                "aip.start",
+                {},
+                run=self.run,
+                conversation=self.run,
+            )
+            try:
+                await self.cell.ask(start)
+                return
+            except AIPError as error:
+                if not error.retryable:
+                    return  # Whoever calls it is told why.
+            await asyncio.sleep(WARM_AGAIN_S)
 
     def counts(self) -> tuple[int, int, int, int]:
         return 0, 0, len(self._inbox), len(self._attempts)
@@ -528,6 +541,15 @@ class RunProcess(Process):
         await self._commit.durable()
         self.feed.note(f"run.{verb}", self.run, {"by": by, **{k: v for k, v in details.items() if v}})
         return self._shown()
+
+    async def _keep_up(self) -> None:
+        """Memberships are pushed. One that was pushed while this process could not yet hear, or was lost, is asked for."""
+        while True:
+            with contextlib.suppress(AIPError):
+                newest = msgspec.msgpack.decode(await self.peers.insist(ROOT, "epoch"))
+                if newest > self.placement.epoch:
+                    await self._membership(await self.peers.insist(ROOT, "membership"))
+            await asyncio.sleep(KEEP_UP_EVERY_S)
 
     async def _membership(self, payload: bytes) -> bytes:
         adopt(self.placement, self.cell, payload)

@@ -12,7 +12,7 @@ import msgspec
 from aip.errors import PlatformUnavailable
 
 # Errors of the gateway arrive as their own class where that class is known.
-from aip.governance.effects import connector as _connector  # noqa: F401
+from aip.governance.effects import failure as _failure  # noqa: F401
 from aip.governance.effects import quota as _quota  # noqa: F401
 from aip.governance.effects.stamp import Stamp, cell_key, sealed
 from aip.runtime import codec

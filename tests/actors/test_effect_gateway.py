@@ -21,6 +21,7 @@ from aip.errors import Denied, EffectInDoubt, Fenced, InvalidPayload, Killed, No
 from aip.governance.audit import Batch
 from aip.governance.effects.stamp import Stamp, StampInvalid, sealed
 from aip.governance.kill import Fence, KillOrder
+from aip.governance.policy import rollout
 
 AGENT = "writer@0123456789ab/1"
 YAML = "connectors:\n  reports: {{connector: file, root: {root}, modes: [create, append]}}\n"
@@ -79,6 +80,7 @@ class Platform:
 async def platform(folder: Path, sockets: str) -> AsyncIterator[Platform]:
     site = Site("p", str(folder), sockets)
     site.home.make()
+    rollout.make_sure(site.home)
     site.health.mkdir(parents=True, exist_ok=True)
     (folder / "reports").mkdir(exist_ok=True)
     (folder / "effects.yaml").write_text(YAML.format(root=folder / "reports"))

@@ -20,6 +20,15 @@ pytest.importorskip("agents")
 pytestmark = pytest.mark.ray
 
 KEY = "sk-of-the-readers-8123"
+
+
+@pytest.fixture(autouse=True)
+def no_plans_module_before_the_sdks(monkeypatch):
+    """Tests of the examples put folders with an agents.py on the path, and whoever submits hands the path on."""
+    kept = [folder for folder in sys.path if not (Path(folder) / "agents.py").is_file()]
+    monkeypatch.setattr(sys, "path", kept)
+
+
 READERS = '''
 """The same reader in three frameworks, and a function: each of them one line away from a plan."""
 

@@ -20,6 +20,7 @@ def reports(running, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
     (running.home.root / "effects.yaml").write_text(
         f"connectors:\n  reports: {{connector: file, root: {folder}}}\n"
+        "  outside: {connector: http, allow: [{url: 'https://sink.invalid/**', methods: [POST]}]}\n"
     )
     return folder
 
@@ -64,3 +65,10 @@ def test_nothing_is_committed_under_an_order(platform, reports):
     finally:
         platform.lift("capability:report")
     assert report(platform, "six.txt")["state"] == "succeeded"
+
+
+def test_what_has_read_a_secret_says_nothing_to_the_world_any_more(platform, reports):
+    view = last(platform.watch(platform.submit(FOLDER / "leak.yaml", {})))
+    assert view["tasks"]["read"]["state"] == "succeeded"
+    assert view["state"] == "failed"
+    assert "sequence.external_after_secret" in view["error"]["message"]

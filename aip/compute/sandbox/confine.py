@@ -64,22 +64,22 @@ def root(order: Order) -> None:
     os.mkdir(_STAGE + _HOST)
     kernel.pivot_root(_STAGE, _STAGE + _HOST)
     os.chdir("/")
+    limits = order.limits
+    os.mkdir(TMP)  # Before the view: an interpreter may live below the host's /tmp, and is shown below this one then.
+    owner = f"uid={order.uid},gid={order.uid},mode=0700"
+    size = f"size={limits.tmp_bytes},nr_inodes={limits.tmp_files}"
+    kernel.mount("aip", TMP, "tmpfs", quiet | kernel.MS_NOEXEC, f"{size},{owner}")
     shown: list[str] = []
     for path in order.view:
         _show(path, shown)
     for device in _DEVICES:
         _bind(_HOST + device, device)
-    limits = order.limits
     os.mkdir(CODE)
     kernel.mount("aip", CODE, "tmpfs", quiet, f"size={limits.code_bytes + 2**20},mode=0755")
     if order.code_root:
         # A copy: whoever made the bundle may have closed it to others, and the agent is an other.
         _copy(_HOST + order.code_root, CODE)
     kernel.seal(CODE)
-    os.mkdir(TMP)
-    owner = f"uid={order.uid},gid={order.uid},mode=0700"
-    size = f"size={limits.tmp_bytes},nr_inodes={limits.tmp_files}"
-    kernel.mount("aip", TMP, "tmpfs", quiet | kernel.MS_NOEXEC, f"{size},{owner}")
     kernel.unmount(_HOST)
     os.rmdir(_HOST)
     kernel.mount("none", "/", "", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | quiet)

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ...errors import AIPError, Denied, InvalidPayload
+from ...errors import InvalidPayload
 
 TIMEOUT_S_MAX = (
     3_600.0  # An effect that takes longer is a job to be started and asked about, not one to be waited for.
@@ -32,20 +32,6 @@ CONCURRENCY_MAX = 1_000  # Sockets of one connector; beyond it file descriptors 
 RATE_PER_S_MAX = 100_000.0
 DESCRIPTION_CHARS_MAX = 300  # One line of a screen or of an approval.
 PROBLEMS_SHOWN_MAX = 5
-
-
-class NotAllowed(Denied):
-    """The connector's own allow-list or bounds refuse the request; nothing was done."""
-
-    code = "refused.effect"
-    default_hint = "what a connector allows is in the operator's effects.yaml: see docs/effects.md"
-
-
-class EffectFailed(AIPError):
-    """It was not done, and that is certain. Trying again under the same key is allowed."""
-
-    code = "effect.failed"
-    retryable = True
 
 
 class ConnectorConfig(BaseModel):

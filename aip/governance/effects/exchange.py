@@ -22,7 +22,7 @@ from typing import Any
 
 import h11
 
-from .connector import EffectFailed, NotAllowed
+from .failure import EffectFailed, NotAllowed
 from .place import Place
 
 HEAD_BYTES_MAX = (

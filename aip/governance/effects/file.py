@@ -28,7 +28,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from .connector import ConnectorConfig, EffectFailed, NotAllowed, Prepared, Request
+from .connector import ConnectorConfig, Prepared, Request
+from .failure import EffectFailed, NotAllowed
 from .vault import Vault
 
 DEPTH_MAX = 16

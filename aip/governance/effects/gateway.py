@@ -58,7 +58,8 @@ from ...errors import (
 )
 from ...runtime.envelope import Envelope
 from ...runtime.ports import EffectGrant
-from .connector import Connector, EffectFailed, Prepared, line
+from .connector import Connector, Prepared, line
+from .failure import EffectFailed
 from .quota import Quota
 from .stamp import Stamp, Stamps, request_digest
 from .vault import Vault

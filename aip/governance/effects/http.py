@@ -18,8 +18,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from . import address
-from .connector import ConnectorConfig, NotAllowed, Prepared, Request, as_json
+from .connector import ConnectorConfig, Prepared, Request, as_json
 from .exchange import open_exchange
+from .failure import NotAllowed
 from .place import Place, Rule
 from .vault import Vault, is_secret
 

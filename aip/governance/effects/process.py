@@ -32,7 +32,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from .connector import ConnectorConfig, EffectFailed, NotAllowed, Prepared, Request
+from .connector import ConnectorConfig, Prepared, Request
+from .failure import EffectFailed, NotAllowed
 from .vault import Vault
 
 COMMANDS_MAX = 256

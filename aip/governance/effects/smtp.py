@@ -27,7 +27,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from .address import literal
-from .connector import ConnectorConfig, EffectFailed, NotAllowed, Prepared, Request
+from .connector import ConnectorConfig, Prepared, Request
+from .failure import EffectFailed, NotAllowed
 from .vault import Vault, check_reference
 
 RECIPIENTS_MAX = 100  # RFC 5321, 4.5.3.1.8: what every server takes.

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from . import address
-from .connector import NotAllowed, Prepared, Request, as_json
+from .connector import Prepared, Request, as_json
+from .failure import NotAllowed
 from .http import BODY_BYTES_MAX, Web, WebConfig
 from .place import Place
 from .vault import Vault, check_reference

@@ -131,11 +131,12 @@ def of_envelope(envelope: Envelope, **facts: Any) -> Input:
     data_labels = tuple(label for label in tags.pop(DATA_LABEL, "").split(",") if label)
     tenant = envelope.tenant
     known: dict[str, Any] = {
+        "kind": KINDS[envelope.kind],
+        "capability": envelope.capability,
+        "run": envelope.run,
         "subject": Subject(address=envelope.sender, type=base_type(envelope.sender), tenant=tenant),
         "target": Target(address=envelope.recipient, type=base_type(envelope.recipient), tenant=tenant),
         "labels": data_labels,
         "tags": tags,
     }
-    return Input(
-        kind=KINDS[envelope.kind], capability=envelope.capability, run=envelope.run, **(known | facts)
-    )
+    return Input(**(known | facts))

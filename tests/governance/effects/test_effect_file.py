@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aip.errors import InvalidPayload
-from aip.governance.effects.connector import EffectFailed, NotAllowed
+from aip.governance.effects.failure import EffectFailed, NotAllowed
 from aip.governance.effects.file import FileConfig, FileConnector, FileRequest
 from aip.governance.effects.vault import Vault
 

@@ -22,7 +22,8 @@ from aip.errors import (
     NotFound,
     PlatformUnavailable,
 )
-from aip.governance.effects.connector import ConnectorConfig, EffectFailed
+from aip.governance.effects.connector import ConnectorConfig
+from aip.governance.effects.failure import EffectFailed
 from aip.governance.effects.gateway import BEFORE_RECORD, RESULT_BYTES_MAX, Ruling, Step
 from aip.governance.effects.quota import ConnectorBusy
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aip.governance.effects.address import ADDRESSES_MAX, is_allowed, vetted
-from aip.governance.effects.connector import NotAllowed
+from aip.governance.effects.failure import NotAllowed
 from aip.governance.effects.place import Place, Rule
 
 REFUSED_URLS = [

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from aip.governance.effects.connector import EffectFailed, NotAllowed
+from aip.governance.effects.failure import EffectFailed, NotAllowed
 from aip.governance.effects.process import Command, ProcessConfig, ProcessConnector
 from aip.governance.effects.vault import Vault
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from aip.errors import InvalidPayload
-from aip.governance.effects.connector import EffectFailed, NotAllowed
+from aip.governance.effects.failure import EffectFailed, NotAllowed
 from aip.governance.effects.smtp import SmtpConfig, SmtpConnector, SmtpRequest, _quoted
 from aip.governance.effects.vault import Vault
 

@@ -17,7 +17,7 @@ from certificates import make_certificate
 from pydantic import ValidationError
 
 from aip.errors import InvalidPayload
-from aip.governance.effects.connector import EffectFailed, NotAllowed
+from aip.governance.effects.failure import EffectFailed, NotAllowed
 from aip.governance.effects.http import HttpConfig, HttpConnector
 from aip.governance.effects.vault import Vault
 from aip.governance.effects.webhook import WebhookConfig, WebhookConnector, signature, signing_key

