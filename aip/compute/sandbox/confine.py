@@ -65,7 +65,9 @@ def root(order: Order) -> None:
     kernel.pivot_root(_STAGE, _STAGE + _HOST)
     os.chdir("/")
     limits = order.limits
-    os.mkdir(TMP)  # Before the view: an interpreter may live below the host's /tmp, and is shown below this one then.
+    os.mkdir(
+        TMP
+    )  # Before the view: an interpreter may live below the host's /tmp, and is shown below this one then.
     owner = f"uid={order.uid},gid={order.uid},mode=0700"
     size = f"size={limits.tmp_bytes},nr_inodes={limits.tmp_files}"
     kernel.mount("aip", TMP, "tmpfs", quiet | kernel.MS_NOEXEC, f"{size},{owner}")
