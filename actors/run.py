@@ -40,7 +40,7 @@ from aip.runtime.disk import DiskStorage
 from aip.runtime.group_commit import GroupCommit
 from aip.runtime.guard import Guard
 from aip.runtime.journal import Journal
-from aip.runtime.placement import Placement
+from aip.runtime.placement import Membership, Placement
 from aip.settings import DEFAULT_LIMITS
 
 from .added_tasks import refuse_unfit
@@ -131,11 +131,10 @@ class RunProcess(Process):
             self.feed.note("run.history_unreadable", run, {"why": why})
 
     async def _join_road(self) -> None:
-        self.policy = LocalPolicy(
-            self.site.home, self.feed.note, lambda address: self.placement.isolation(address)
-        )
+        self.placement = Placement(Membership(epoch=0))
+        self.policy = LocalPolicy(self.site.home, self.feed.note, self.placement.isolation)
         await self.policy.open()
-        self.placement = Placement(decode(await self.peers.insist(ROOT, "membership")))
+        self.placement.offer(decode(await self.peers.insist(ROOT, "membership")))
         self.cell = road.Cell(
             self.name,
             self.generation,
