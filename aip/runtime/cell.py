@@ -68,6 +68,7 @@ from .post import Post
 T = TypeVar("T")
 
 SWEEP_S = 0.1  # How soon a deadline or a kill order reaches a turn that is already running.
+RULED = ("reasons", "revision", "decision")  # What a refusal says of the policy that made it, for the audit.
 PASSIVATE_EVERY = 50  # Sweeps between two looks for idle agents.
 PROBE_AFTER_S = 1.0  # A call that waits this long asks whether it waits in a circle.
 LATER_S = 0.01  # Pause before mail is routed again that this cell could not serve: the membership is about to change.
@@ -305,6 +306,8 @@ class Cell:
                     "capability": envelope.capability,
                     "code": refusal.code,
                     "run": envelope.run,
+                    **({"tenant": envelope.tenant} if envelope.tenant else {}),
+                    **{key: refusal.details[key] for key in RULED if key in refusal.details},
                 },
             )
             raise refusal

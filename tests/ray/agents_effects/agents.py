@@ -12,6 +12,14 @@ class Reporter(aip.Agent):
         return await ctx.effect("reports", request, key=key or path)
 
     @aip.capability
+    async def pass_on(self, to: str, ctx: aip.Context) -> None:
+        await ctx.call(to, "hear")
+
+    @aip.capability
+    async def hear(self) -> None:
+        pass
+
+    @aip.capability
     async def tell_the_world(self, text: str, ctx: aip.Context) -> Any:
         request = {"method": "POST", "url": "https://sink.invalid/", "body": text}
         return await ctx.effect("outside", request)
