@@ -9,12 +9,12 @@ import data.aip.match
 denials contains {"rule": "attributes.tenant", "text": text} if {
 	input.subject.tenant != input.target.tenant
 	not match.any_of(input.target.tenant, config.attributes.tenants_shared)
-	text := sprintf("%v of tenant %v may not reach tenant %v", [input.subject.address, input.subject.tenant, input.target.tenant])
+	text := sprintf("%v of tenant %v may not reach tenant %v", [input.subject.type, input.subject.tenant, input.target.tenant])
 }
 
 denials contains {"rule": "attributes.reputation", "text": text} if {
 	input.reputation < config.attributes.reputation_min
-	text := sprintf("the reputation of %v is %v, below %v", [input.subject.address, input.reputation, config.attributes.reputation_min])
+	text := sprintf("the reputation of %v is %v, below %v", [input.subject.type, input.reputation, config.attributes.reputation_min])
 }
 
 denials contains {"rule": "attributes.required", "text": text} if {

@@ -1,6 +1,7 @@
 # Whether the input and the configuration are what the rules take them for. In Rego a number is always less than a text, and what
 # is undefined denies nothing: a limit spelt "10" would be no limit at all. So every value that a rule compares has its type
-# checked first, with tests that are false, never failing, on any value at all.
+# checked first, with tests that are false, never failing, on any value at all. Addresses are compared by no rule, and mentioned by
+# none: a decision that does not depend on them holds for every agent of a type, and is made once.
 package aip.shape
 
 import data.aip.config
@@ -16,16 +17,12 @@ default input_valid := false
 
 input_valid if {
 	input.kind in {"call", "tell", "stream", "effect", "spawn"}
-	subject := input.subject
-	is_string(subject.address)
-	is_string(subject.type)
-	is_string(subject.tenant)
-	is_number(subject.depth)
-	is_number(subject.children)
-	target := input.target
-	is_string(target.address)
-	is_string(target.type)
-	is_string(target.tenant)
+	is_string(input.subject.type)
+	is_string(input.subject.tenant)
+	is_number(input.subject.depth)
+	is_number(input.subject.children)
+	is_string(input.target.type)
+	is_string(input.target.tenant)
 	is_string(input.capability)
 	is_string(input.run)
 	principal := input.principal

@@ -7,13 +7,13 @@ import data.aip.match
 denials contains {"rule": "spawn.depth", "text": text} if {
 	input.kind == "spawn"
 	input.subject.depth >= config.spawn.depth_max
-	text := sprintf("%v is %v generations deep, and %v are allowed", [input.subject.address, input.subject.depth, config.spawn.depth_max])
+	text := sprintf("an agent of type %v is %v generations deep, and %v are allowed", [input.subject.type, input.subject.depth, config.spawn.depth_max])
 }
 
 denials contains {"rule": "spawn.children", "text": text} if {
 	input.kind == "spawn"
 	input.subject.children >= config.spawn.children_max
-	text := sprintf("%v has %v children, and %v are allowed", [input.subject.address, input.subject.children, config.spawn.children_max])
+	text := sprintf("an agent of type %v has %v children, and %v are allowed", [input.subject.type, input.subject.children, config.spawn.children_max])
 }
 
 denials contains {"rule": "spawn.type", "text": text} if {

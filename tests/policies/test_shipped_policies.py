@@ -174,7 +174,7 @@ TEXT, NUMBER, TEXTS, NUMBERS, ANY_OBJECT, NOTHING_ELSE = (
 # Of the wrong values below, those that a field takes all the same.
 TAKES: dict[tuple[str, ...], tuple[Any, ...]] = {
     ("kind",): NOTHING_ELSE,
-    **dict.fromkeys(itertools.product(("subject", "target"), ("address", "type", "tenant")), TEXT),
+    **dict.fromkeys(itertools.product(("subject", "target"), ("type", "tenant")), TEXT),
     ("subject", "depth"): NUMBER,
     ("subject", "children"): NUMBER,
     ("capability",): TEXT,
