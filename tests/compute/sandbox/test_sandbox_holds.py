@@ -54,7 +54,7 @@ async def test_files_of_the_host_are_not_there(agent, tmp_path, monkeypatch):
         "/var",
         "/run",
         "/dev/shm",
-        "/work/main/actors",
+        str(Path(aip.__file__).parents[1] / "actors"),
         "/root/.aip",
         "/usr/bin",
     ):
