@@ -135,6 +135,18 @@ def test_no_bit_of_a_signed_reset_can_be_changed(place, bit):
     raise AssertionError(f"accepted: {bytes(document)!r}")
 
 
+def test_a_signature_has_one_text_only():
+    """Two spare bits stand before the padding of 64 bytes in base64: lenient decoders drop them."""
+    document = signed("ada", "eve")
+    first, second = document.signatures
+    assert first.signature.endswith("==")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    last = alphabet[alphabet.index(first.signature[-3]) ^ 1]
+    altered = msgspec.structs.replace(first, signature=f"{first.signature[:-3]}{last}==")
+    with pytest.raises(ResetRefused, match="does not hold"):
+        submitted(msgspec.structs.replace(document, signatures=(altered, second)))
+
+
 def test_the_signed_text_is_canonical_json_and_names_its_kind():
     assert reset().payload() == (
         b'{"epoch":4,"expires_at":1800000060,"fence":"fence-1","kind":"aip.kill.reset/1","level":null,'
