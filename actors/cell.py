@@ -166,15 +166,19 @@ class Waker:
 
 
 def guard_of(process: Process, policy: LocalPolicy, purses: RunPurses) -> tuple[Guard, Breakers]:
-    """The checks that are active on every message, in order: kill, principal, breaker, policy, budget."""
+    """The checks that are active on every message, in order: kill, principal, breaker, policy, budget.
+
+    Principal and policy are asked again of what another cell sends: its guard may have been patched.
+    """
     breakers = Breakers(BreakerConfig(), process.rng)
+    principal = PrincipalCheck()
     checks: list[Check | Permit] = [
-        PrincipalCheck(),
+        principal,
         BreakerCheck(breakers),
         policy.check,
         BudgetCheck(purses.core),
     ]
-    return Guard(process.kill_check, checks), breakers
+    return Guard(process.kill_check, checks, again=(principal, policy.check)), breakers
 
 
 class CellProcess(Process):
@@ -196,7 +200,13 @@ class CellProcess(Process):
         self.placement = Placement(Membership(epoch=0))
         self.purses = RunPurses(self.peers, f"{self.name}#{self.generation}")
         self.waker = Waker(self)
-        self.policy = LocalPolicy(self.site.home, self.feed.note, self.placement.isolation)
+        self.policy = LocalPolicy(
+            self.site.home,
+            self.feed.note,
+            self.placement.isolation,
+            budget=self.purses.left,
+            level=self.kill_check.level,
+        )
         await self.policy.open()
         guard, self.breakers = guard_of(self, self.policy, self.purses)
         self.cell = road.Cell(
@@ -217,7 +227,12 @@ class CellProcess(Process):
             resolver=RegistryResolver(self.peers, self.rng),
             purses=self.purses,
             effects=StampedEffects(
-                self.peers, self.site.home, self.name, self.generation, self.fence.revision
+                self.peers,
+                self.site.home,
+                self.name,
+                self.generation,
+                self.fence.revision,
+                self.kill_check,
             ),
             homeless=self.waker.wake,
             limits=limits,

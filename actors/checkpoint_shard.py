@@ -2,6 +2,9 @@
 
 Everything it answers, it journaled before (semantics A2, A5, E1-E3). Activations come in batches, because ten thousand agents may
 wake in one second; effects wait for the fsync, states for the write.
+
+An agent is taken by the cell that asks, for itself, and kept and let go by the cell that holds it (B6). Effects are begun by that
+cell, or by the gateway, which has verified the cell's stamp.
 """
 
 from __future__ import annotations
@@ -11,15 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from aip.runtime.border import Misspoken
 from aip.runtime.checkpoint import CheckpointTable, Record, decode_record, encode_record
 from aip.runtime.disk import DiskStorage
 from aip.runtime.group_commit import GroupCommit
 from aip.runtime.journal import Journal
 from aip.runtime.ports import Activated
+from aip.runtime.speaker import SPEAKER
 
 from .process import Process
 
 RECORD_KIND = 1
+GATEWAY = "effects"
 SYNC_EVERY_S = 0.05
 SNAPSHOT_EVERY = 200_000  # Records: replaying as many takes about a second.
 
@@ -74,6 +80,7 @@ class CheckpointShard(Process):
     async def _activate(self, payload: bytes) -> bytes:
         answers: list[Activated] = []
         for agent, cell, epoch, force in _activate.decode(payload):
+            _only(agent, cell)
             answer, record = self._table.decide_activate(agent, cell, epoch, force)
             # One by one: a batch may name an agent twice. One write() of a record costs some microseconds.
             self._keep(record)
@@ -81,15 +88,24 @@ class CheckpointShard(Process):
         return _encode(answers)
 
     async def _save(self, payload: bytes) -> bytes:
-        self._keep(self._table.decide_save(*_save.decode(payload)))
+        agent, incarnation, state = _save.decode(payload)
+        record = self._table.decide_save(agent, incarnation, state)
+        _only(agent, self._table.holder(agent))
+        self._keep(record)
         return b""
 
     async def _release(self, payload: bytes) -> bytes:
-        self._keep(self._table.decide_release(*_release.decode(payload)))
+        agent, incarnation = _release.decode(payload)
+        record = self._table.decide_release(agent, incarnation)
+        if record is not None:
+            _only(agent, self._table.holder(agent))
+        self._keep(record)
         return b""
 
     async def _begin(self, payload: bytes) -> bytes:
-        grant, record = self._table.decide_begin(*_begin.decode(payload))
+        agent, incarnation, key, idempotent, cell = _begin.decode(payload)
+        grant, record = self._table.decide_begin(agent, incarnation, key, idempotent, cell)
+        _only(agent, self._table.holder(agent), GATEWAY)
         self._keep(record)
         if record is not None:
             await self._commit.durable()
@@ -103,3 +119,10 @@ class CheckpointShard(Process):
     async def closing(self) -> None:
         self._journal.snapshot(self._table.snapshot())
         self._journal.close()
+
+
+def _only(agent: str, *names: str) -> None:
+    """Raises `Misspoken` where who speaks has another name than these. Asked after the fence: the fenced are told that."""
+    speaker = SPEAKER.get()
+    if speaker is not None and speaker.name not in names:
+        raise Misspoken(f"{speaker} does not hold {agent}")

@@ -2,31 +2,47 @@
 
 Every actor of ours has a name (`checkpoint-0`, `cell-3f2a-1`, `run-r-…`), is the Ray actor of that name in namespace `aip`, and
 answers the same named methods on both ways. A name outlives its process: the next incarnation of an actor opens the same socket.
+
+Either way the other one knows who asks (`aip/runtime/speaker.py`): a line proves it when it opens, a call through Ray carries
+a seal.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from aip.errors import AIPError, PlatformUnavailable
 from aip.runtime.ports import CellLost, NotSent
+from aip.runtime.speaker import Voice
 
+from .effect_key import visitor
 from .link import Line
 
 NAMESPACE = "aip"
 RETRY_FIRST_S = 0.01
 RETRY_MAX_S = 0.5
+NONCE_BYTES = 16
 
 
 class Peers:
-    """Lines to other processes. `call` is one attempt; `insist` goes on until a deadline while the peer is being restarted."""
+    """Lines to other processes. `call` is one attempt; `insist` goes on until a deadline while the peer is being restarted.
 
-    def __init__(self, sockets: Path, is_local: Callable[[str], bool] = lambda name: True) -> None:
+    Without a `voice` it speaks as a client.
+    """
+
+    def __init__(
+        self,
+        sockets: Path,
+        is_local: Callable[[str], bool] = lambda name: True,
+        voice: Voice | None = None,
+    ) -> None:
         self._sockets = sockets
         self._is_local = is_local
+        self._voice = voice
         self._lines: dict[str, Line] = {}
         self._opening: dict[str, asyncio.Future[Line]] = {}
 
@@ -68,7 +84,9 @@ class Peers:
     async def _open(self, name: str) -> Line:
         opening = self._opening.get(name)
         if opening is None:
-            opening = self._opening[name] = asyncio.ensure_future(Line.connect(self.socket(name)))
+            opening = self._opening[name] = asyncio.ensure_future(
+                Line.connect(self.socket(name), self._voice)
+            )
             opening.add_done_callback(lambda _: self._opening.pop(name, None))
         line = await asyncio.shield(opening)
         self._lines[name] = line
@@ -84,8 +102,12 @@ class Peers:
             handle = await asyncio.to_thread(ray.get_actor, name, NAMESPACE)
         except ValueError as error:
             raise NotSent(name) from error
+        voice = self._voice or visitor(self._sockets)
+        seal = (
+            b"" if voice is None else voice.seal(name, method, payload, time.time(), os.urandom(NONCE_BYTES))
+        )
         try:
-            answer: bytes = await handle.serve.remote(method, payload)
+            answer: bytes = await handle.serve.remote(method, payload, seal)
         except ray.exceptions.RayActorError as error:
             raise CellLost(name) from error
         except ray.exceptions.RayTaskError as error:

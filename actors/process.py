@@ -1,7 +1,7 @@
 """What every process of ours has in common: a name, a generation, an endpoint, a health page, an audit feed, a way to be watched.
 
 open()    once, by whoever started it: the process is ready when this returns
-serve()   its methods through Ray; the same ones answer on its Unix socket
+serve()   its methods through Ray, for whoever seals the call; the same ones answer on its Unix socket
 watch()   returns at an orderly end only; its supervisor holds one such call: its failure is the obituary, ~10 ms after
 leave()   an orderly end
 """
@@ -13,6 +13,7 @@ import contextlib
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,21 @@ from typing import Any
 import msgspec
 import ray
 
-from aip.errors import NotFound
+from aip.errors import NotFound, PlatformUnavailable, Refused
 from aip.governance.audit import Batch
 from aip.governance.feed import AuditFeed
 from aip.governance.kill import Fence, KillCheck
+from aip.runtime.speaker import SPEAKER, Door, Speaker, Unproven, Voice, speaker_key
 
+from .effect_key import admit_visitors, link_key
 from .health import HealthPage
 from .link import Endpoint, Handler
 from .peers import NAMESPACE, Peers
 from .site import Site
 
 BEAT_S = 0.1
+REFUSALS_NOTED_EVERY_S = 1.0  # A stranger that knocks on and on fills no log: one entry a second,
+REASONS_NOTED_MAX = 16  # with so many different reasons, each with its number.
 AUDIT_LOG = "audit"
 NODE = "node-0"  # There is one; its agent is a process of this name.
 
@@ -49,6 +54,10 @@ class Process:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._opened = False
         self._left = asyncio.Event()
+        self._refused: Counter[str] = (
+            Counter()
+        )  # Requests that proved no speaker, by why; not yet in the audit.
+        self._noting = False
 
     def __repr__(self) -> str:
         return f"aip:{self.name}#{self.generation}"
@@ -57,21 +66,20 @@ class Process:
         """Make ready. Safe to call again: a restarted supervisor does not know whether it was called."""
         if not self._opened:
             sockets = Path(self.site.sockets)
-            self.peers = Peers(sockets)
-            self.fence = Fence(self.site.fence, self.name)
-            self.kill_check = KillCheck(
-                self.fence.revision,
-                self.fence.orders,
-                places=self.places(),
-                pace=self.fence.pace,
-                on_birth=self.fence.born,
-                look_again=self.fence.look_again,
+            key = link_key(self.site.home)
+            admit_visitors(sockets, key)
+            self.door = Door(self.name, key)
+            voice = Voice(
+                lambda: Speaker(self.name, self.generation), lambda speaker: speaker_key(key, speaker)
             )
+            self.peers = Peers(sockets, voice=voice)
+            self.fence = Fence(self.site.fence, self.name)
+            self.kill_check = KillCheck.at(self.fence, self.places())
             self.feed = AuditFeed(f"{self.name}#{self.generation}", self._send_audit, time.time)
             self.page = HealthPage(self.site.health, self.name)
             self.page.blocked("")
             await self.opened()
-            self.endpoint = Endpoint(self.methods)
+            self.endpoint = Endpoint(self.methods, self.door, self._refuse)
             await self.endpoint.open(self.peers.socket(self.name))
             self.begin()
             self.task(self._beat())
@@ -97,11 +105,33 @@ class Process:
         """agents, turns, waiting, calls: for the health page."""
         return 0, 0, 0, 0
 
-    async def serve(self, method: str, payload: bytes) -> bytes:
+    async def serve(self, method: str, payload: bytes, seal: bytes = b"") -> bytes:
+        if not self._opened:
+            raise PlatformUnavailable(f"{self.name} is not open yet")
+        try:
+            SPEAKER.set(self.door.open(seal, method, payload, time.time()))
+        except Unproven as refusal:
+            self._refuse(refusal)
+            raise
         handler = self.methods.get(method)
         if handler is None:
             raise NotFound(f"{self.name} has no method {method!r}")
         return await handler(payload)
+
+    def _refuse(self, refusal: Refused) -> None:
+        """Somebody asked and did not prove who it is."""
+        if len(self._refused) < REASONS_NOTED_MAX or refusal.message in self._refused:
+            self._refused[refusal.message] += 1
+        if not self._noting:
+            self._note_refusals()
+
+    def _note_refusals(self) -> None:
+        """An entry of those since the last one; again in a while, as long as there are any."""
+        self._noting = bool(self._refused)
+        if self._noting:
+            self.feed.note("speaker.refused", self.name, {"code": Unproven.code, "why": dict(self._refused)})
+            self._refused.clear()
+            asyncio.get_running_loop().call_later(REFUSALS_NOTED_EVERY_S, self._note_refusals)
 
     async def watch(self) -> None:
         await self._left.wait()

@@ -49,6 +49,11 @@ def base_type(address: str) -> str:
     return address.partition("/")[0].partition("@")[0]
 
 
+def pool_of(cell: str) -> str:
+    """The pool of a cell, which its name names: `cell-POOL-WHICH`; "" of what is no cell."""
+    return cell.removeprefix("cell-").rpartition("-")[0] if cell.startswith("cell-") else ""
+
+
 def check_capability(name: str) -> str:
     if not CAPABILITY.match(name):
         raise UsageError(f"not a capability name: {name!r}", hint="use name or domain.name in lower case")

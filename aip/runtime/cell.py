@@ -42,6 +42,7 @@ from ..ids import type_of
 from ..settings import DEFAULT_LIMITS, Limits
 from . import codec
 from .activation import Activation, AgentType
+from .border import Border, Misspoken
 from .calls import Call, Listener, OpenCalls
 from .envelope import (
     Cancel,
@@ -64,11 +65,17 @@ from .host import Host
 from .mailbox import Offer
 from .ports import Audit, Checkpoints, Clock, Effects, Locator, Purses, Resolver, Transport
 from .post import Post
+from .speaker import SPEAKER, Speaker
 
 T = TypeVar("T")
 
 SWEEP_S = 0.1  # How soon a deadline or a kill order reaches a turn that is already running.
-RULED = ("reasons", "revision", "decision")  # What a refusal says of the policy that made it, for the audit.
+RULED = (
+    "reasons",
+    "revision",
+    "decision",
+    "input",
+)  # What a refusal says of the policy that made it, for the audit.
 PASSIVATE_EVERY = 50  # Sweeps between two looks for idle agents.
 PROBE_AFTER_S = 1.0  # A call that waits this long asks whether it waits in a circle.
 LATER_S = 0.01  # Pause before mail is routed again that this cell could not serve: the membership is about to change.
@@ -112,6 +119,7 @@ class Cell:
         self.limits = limits
         self.host = Host(self, dict(types))
         self.calls = OpenCalls()
+        self.border = Border(locator)
         self.post_office = Post(self, transport)
         self._rng = rng
         self._executor = executor
@@ -298,24 +306,25 @@ class Cell:
             else:
                 refusal = self.guard.admit(envelope, self.clock())
         if refusal is not None:
-            self.audit.note(
-                "message.refused",
-                envelope.recipient,
-                {
-                    "sender": envelope.sender,
-                    "capability": envelope.capability,
-                    "code": refusal.code,
-                    "run": envelope.run,
-                    **({"tenant": envelope.tenant} if envelope.tenant else {}),
-                    **{key: refusal.details[key] for key in RULED if key in refusal.details},
-                },
-            )
+            self._note_refusal(envelope, refusal)
             raise refusal
         sender = self.host.agents.get(envelope.sender) if waited else None
         if sender is not None:
             envelope = msgspec.structs.replace(envelope, sequence=sender.next_sequence())
         self.audit.admitted(envelope)
         return envelope
+
+    def _note_refusal(self, envelope: Envelope, refusal: AIPError, **more: str) -> None:
+        detail = {
+            "sender": envelope.sender,
+            "capability": envelope.capability,
+            "code": refusal.code,
+            "run": envelope.run,
+            **({"tenant": envelope.tenant} if envelope.tenant else {}),
+            **{key: refusal.details[key] for key in RULED if key in refusal.details},
+            **more,
+        }
+        self.audit.note("message.refused", envelope.recipient, detail)
 
     async def _open(self, envelope: Envelope) -> Call:
         envelope = await self._admit(envelope)
@@ -509,7 +518,7 @@ class Cell:
 
     async def deliver(self, data: bytes) -> bytes:
         """A frame from another cell; returns the encoded ack."""
-        return encode(await self.post_office.take(decode_frame(data), self.receive))
+        return encode(await self.post_office.take(decode_frame(data), self.receive, SPEAKER.get()))
 
     def receive(self, source: str, item: Item) -> bool:
         """One item, from another cell or from this one. False only for an envelope that found no room."""
@@ -517,16 +526,17 @@ class Cell:
             case Envelope():
                 return self._arrived(source, item)
             case Reply():
-                self._replied(item)
+                if (call := self._told_of(source, item.id)) is not None:
+                    self._replied(call, item)
             case Part():
-                if (call := self.calls.get(item.id)) is not None:
+                if (call := self._told_of(source, item.id)) is not None:
                     call.cell = source
                     call.take_part(item)
             case Taken():
-                if (call := self.calls.get(item.id)) is not None:
+                if (call := self._told_of(source, item.id)) is not None:
                     call.cell = source
             case Progress():
-                call = self.calls.get(item.id)
+                call = self._told_of(source, item.id)
                 if call is not None and call.listener is not None:
                     call.listener(item.fraction, item.text)
             case Credit():
@@ -543,6 +553,10 @@ class Cell:
 
     def _arrived(self, source: str, envelope: Envelope) -> bool:
         if self.serves(envelope.recipient):
+            if source != self.name and (refusal := self.guard.arrives(envelope, self.clock())) is not None:
+                self._note_refusal(envelope, refusal, cell=source)
+                self.answer(envelope, error=refusal)
+                return True
             accepted = self._accept(envelope)
             if accepted and source != envelope.origin and envelope.kind != Kind.TELL:
                 self.post(envelope.origin, Taken(envelope.id))
@@ -550,10 +564,25 @@ class Cell:
         self.route(envelope, later=self.locator.locate(envelope.recipient) is None)
         return True
 
-    def _replied(self, reply: Reply) -> None:
-        call = self.calls.get(reply.id)
-        if call is None:
-            return
+    def _told_of(self, source: str, call_id: str) -> Call | None:
+        """The open call that a cell tells of, if it is that cell's to tell."""
+        call = self.calls.get(call_id)
+        if (
+            call is None
+            or source == self.name
+            or self.border.answers(source, call.cell, call.envelope.recipient)
+        ):
+            return call
+        self.misspoken(
+            source, f"{source} tells of a call to {call.envelope.recipient}, which never was there"
+        )
+        return None
+
+    def misspoken(self, speaker: Speaker | str, why: str) -> None:
+        """Something said by a process whose it is not to say. Refused already; this is for the audit."""
+        self.audit.note("border.refused", str(speaker), {"code": Misspoken.code, "why": why, "at": self.name})
+
+    def _replied(self, call: Call, reply: Reply) -> None:
         if reply.error is not None:
             self.calls.fail(reply.id, from_record(reply.error))
         elif call.parts is not None and call.arrived < codec.decode(reply.payload or b"\x00"):
@@ -611,6 +640,16 @@ class Cell:
                     self.post(cell, item)
                 case _:
                     pass  # A part ends its stream by its absence; progress and probes may be lost.
+
+    def unheard(self, cell: str, items: list[Item], refusal: AIPError) -> None:
+        """A cell does not let this one speak: its calls end in that refusal, and the rest is dropped and noted."""
+        self.audit.note(
+            "border.unheard", self.name, {"by": cell, "code": refusal.code, "why": refusal.message}
+        )
+        for item in items:
+            for envelope in item.mail if isinstance(item, HandOver) else (item,):
+                if isinstance(envelope, Envelope):
+                    self.answer(envelope, error=refusal)
 
     def _answer_lost(self, envelope: Envelope, cell: str) -> None:
         if envelope.kind == Kind.TELL:

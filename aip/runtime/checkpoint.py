@@ -177,6 +177,11 @@ class CheckpointTable:
         known = self._agents.get(agent)
         return known.incarnation if known else 0
 
+    def holder(self, agent: str) -> str:
+        """The cell that took this agent last and has not let it go; "" for none."""
+        known = self._agents.get(agent)
+        return known.cell if known else ""
+
     def state(self, agent: str) -> bytes | None:
         known = self._agents.get(agent)
         return known.state if known else None

@@ -10,6 +10,9 @@ is given back in reverse. An admitted message holds its permits until `settle`, 
 envelope with how it ended.
 
 The two places in brackets are where the identity and the governance issue put theirs; a guard without them says so in `names`.
+
+Where a message *arrives* from another cell, that cell's guard is not believed: the receiver asks its fence and those of its own
+checks that take nothing (`again`). So a guard that was patched gains nothing elsewhere.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from ..errors import AIPError
+from ..errors import AIPError, Unavailable
 from .envelope import Envelope
 
 
@@ -56,6 +59,10 @@ class Fence(Check, Protocol):
         """An agent is about to come to life because `parent` spawned it."""
         ...
 
+    def stop(self, by: str, target: str, reason: str, now: float) -> None:
+        """An agent ends itself or what descends from it: durable and in force when this returns. Raises `Denied`."""
+        ...
+
 
 @runtime_checkable
 class Permit(Protocol):
@@ -72,12 +79,16 @@ class Permit(Protocol):
 class Guard:
     """Ordered checks. `fence` stands first and is asked again before a turn starts and before an effect begins."""
 
-    __slots__ = ("_peeks", "_permits", "_settles", "_takes", "fence", "names")
+    __slots__ = ("_again", "_peeks", "_permits", "_settles", "_takes", "fence", "names")
 
-    def __init__(self, fence: Fence, checks: Sequence[Check | Permit] = ()) -> None:
+    def __init__(
+        self, fence: Fence, checks: Sequence[Check | Permit] = (), again: Sequence[Check] = ()
+    ) -> None:
+        """`again`: those of the checks that are asked again, after the fence, of what arrives from another cell."""
         self.fence = fence
         self.names = tuple(check.name for check in (fence, *checks))
         self._peeks = [fence.enters, *(check.peek for check in checks)]
+        self._again = [fence.enters, *(check.peek for check in again)] if again else []
         self._permits = [check for check in checks if isinstance(check, Permit)]
         self._takes = [permit.take for permit in self._permits]
         self._settles = [permit.settle for permit in self._permits]
@@ -93,6 +104,14 @@ class Guard:
             if refusal is not None:
                 for permit in reversed(self._permits[:index]):
                     permit.give_back(envelope, now)
+                return refusal
+        return None
+
+    def arrives(self, envelope: Envelope, now: float) -> AIPError | None:
+        """The receiver's word on what another cell's guard has let through. Nothing is taken."""
+        for peek in self._again:
+            refusal = peek(envelope, now)
+            if refusal is not None:
                 return refusal
         return None
 
@@ -122,3 +141,6 @@ class OpenFence:
 
     def born(self, parent: str, child: str) -> None:
         return None
+
+    def stop(self, by: str, target: str, reason: str, now: float) -> None:
+        raise Unavailable("no kill order can be raised here: this fence is always open")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -200,17 +201,20 @@ class Host:
         if envelope.deadline and now >= envelope.deadline:
             raise DeadlineExceeded(f"waited in the mailbox of {envelope.recipient} until its deadline")
         if envelope.capability == "aip.start":
-            return codec.encode(activation.incarnation)
+            return self._whole(turn, activation.incarnation)
         instance = activation.instance
         assert instance is not None
         if envelope.capability == "aip.describe":
-            return codec.encode(instance.describe(), cell.limits)
+            return self._whole(turn, instance.describe())
         given = codec.decode(envelope.payload)
         spec = type(instance).capabilities.get(envelope.capability)
         if spec is None:
             if not instance.open_ended:
                 raise unknown_capability(type(instance), envelope.capability)
-            return codec.encode(await instance.handle(envelope.capability, given, turn.context), cell.limits)
+            if envelope.kind == Kind.STREAM:
+                parts = instance.handle_stream(envelope.capability, given, turn.context)
+                return await self._stream(turn, _as_it_is, parts)
+            return self._whole(turn, await instance.handle(envelope.capability, given, turn.context))
         if spec.cost:
             await cell.spend(envelope.budget, spec.cost)
         if spec.timeout_s is None:
@@ -232,12 +236,20 @@ class Host:
             arguments[spec.context_parameter] = turn.context
         method = getattr(instance, spec.method)
         if spec.kind == "stream":
-            return await self._stream(turn, spec, method(**arguments))
+            return await self._stream(turn, spec.promised, method(**arguments))
         if spec.kind == "async":
             result = await method(**arguments)
         else:
             result = await cell.in_thread(lambda: self._call_checked(turn, method, arguments))
-        return codec.encode(spec.promised(result), cell.limits)
+        return self._whole(turn, spec.promised(result))
+
+    def _whole(self, turn: CellTurn, answer: Any) -> bytes:
+        """The reply with this answer; for who reads a stream it is the only part of it."""
+        data = codec.encode(answer, self._cell.limits)
+        if turn.envelope.kind != Kind.STREAM:
+            return data
+        self._cell.post(turn.envelope.origin, Part(turn.envelope.id, 0, data))
+        return codec.encode(1)
 
     def _call_checked(self, turn: CellTurn, method: Any, arguments: Any) -> Any:
         """In a thread, that may have been waited for: an order or an end that came meanwhile still comes in time (K1)."""
@@ -250,7 +262,7 @@ class Host:
         finally:
             del self.threads[turn]
 
-    async def _stream(self, turn: CellTurn, spec: Any, parts: Any) -> bytes:
+    async def _stream(self, turn: CellTurn, promised: Callable[[Any], Any], parts: Any) -> bytes:
         """Send parts as they come, at most a window ahead of the reader; the reply tells how many there were."""
         cell, envelope = self._cell, turn.envelope
         number = 0
@@ -261,7 +273,7 @@ class Host:
                     while number - turn.credited >= cell.limits.stream_window:
                         turn.wake.clear()
                         await turn.wake.wait()
-                    data = codec.encode(spec.promised(part), cell.limits)
+                    data = codec.encode(promised(part), cell.limits)
                     cell.post(envelope.origin, Part(envelope.id, number, data))
                 number += 1
         return codec.encode(number)
@@ -584,6 +596,11 @@ class Host:
             turn.credited = max(turn.credited, number)
             if turn.wake is not None:
                 turn.wake.set()
+
+
+def _as_it_is(part: Any) -> Any:
+    """A part of a capability that is not declared, and so promised nothing."""
+    return part
 
 
 def _release(future: asyncio.Future[None] | None) -> None:

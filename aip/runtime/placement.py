@@ -35,7 +35,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from ..errors import AIPError, NotFound, PlatformUnavailable, UsageError
-from ..ids import check_address, type_of
+from ..ids import check_address, pool_of, type_of
 
 CELLS_MAX = 10_000  # One push carries them all; at about 100 bytes each that stays a megabyte.
 PINS_MAX = 100_000
@@ -70,6 +70,7 @@ class Membership(msgspec.Struct, frozen=True):
     pools: dict[str, tuple[CellRecord, ...]] = {}
     types: dict[str, str] = {}  # agent type (with its code digest) -> pool
     pins: dict[str, str] = {}  # address -> cell_id
+    contained: frozenset[str] = frozenset()  # Pools whose agents are in sandboxes, each and all.
 
     def cells(self) -> Iterator[CellRecord]:
         for cells in self.pools.values():
@@ -133,14 +134,20 @@ class Placement:
     def cell(self, cell_id: str) -> CellRecord | None:
         return self._cells.get(cell_id)
 
-    def isolation(self, address: str) -> Literal["cell", "process"]:
-        """How this agent is kept apart: one that is pinned has its cell, and so its process, to itself."""
+    def isolation(self, address: str) -> Literal["cell", "process", "container"]:
+        """How this agent is kept apart: by a sandbox, or, where it is pinned, by a cell and so a process of its own."""
+        if self.membership.types.get(type_of(address)) in self.membership.contained:
+            return "container"
         return "process" if address in self.membership.pins else "cell"
 
     def generation(self, cell_id: str) -> int | None:
         """The living generation of a cell, or None where it is not a member."""
         cell = self._cells.get(cell_id)
         return None if cell is None else cell.generation
+
+    def hosts(self, cell_id: str, address: str) -> bool:
+        """Whether this cell is of the agent's pool. By its name: one that has left still has its last words to say."""
+        return self.membership.types.get(type_of(address)) == pool_of(cell_id)
 
     def absent(self, address: str) -> AIPError:
         """What to tell the sender to an address that nobody owns."""

@@ -149,3 +149,7 @@ class Locator(Protocol):
     def generation(self, cell: str) -> int | None:
         """The living generation of a cell, or None where it is not a member."""
         ...
+
+    def hosts(self, cell: str, address: str) -> bool:
+        """Whether this agent's code runs in that cell: whether the cell may speak for it."""
+        ...

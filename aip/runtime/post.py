@@ -4,18 +4,22 @@ Guarantees: at most one frame per destination in flight; items to one destinatio
 that was surely not received is sent again, elsewhere if its receiver moved; of one whose fate is unknown no message is ever
 repeated - its calls end in `AgentLost`. Incoming frames of an old generation, or out of their numbering, are refused whole (D4):
 frames are numbered over the life of the sending cell, and what was heard of it is remembered even while it is no member, since
-a cell may be back that was believed gone.
+a cell may be back that was believed gone. Of a frame whose speaker is known, only what is that one's to say is taken
+(`border.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from .envelope import Ack, Envelope, Frame, HandOver, Item, Reply, decode_ack, encode
+from ..errors import AIPError, to_record
+from .border import Misspoken
+from .envelope import Ack, Envelope, Frame, HandOver, Item, Kind, Reply, decode_ack, encode
 from .outbox import Outbox, Stalls
 from .ports import CellLost, NotSent, Transport
+from .speaker import Speaker
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -26,6 +30,7 @@ STRANGER_TRIES_MAX = (
 )
 CATCH_UP_S = 2.0  # A cell learns of a membership by a push, at the latest with its next heartbeat.
 FLUSH_S = 1.0  # How long a cell that leaves waits for its last words to go out.
+NOTHING: Mapping[int, str] = {}
 ACK_HOLD_S = 0.001  # How long an ack waits for the replies to its own frame: a quick agent answers within one delivery.
 
 
@@ -100,6 +105,8 @@ class Post:
                     continue
                 except CellLost:
                     self._cell.lost(destination, items)
+                except AIPError as refusal:  # It does not hear this cell: nothing of the frame was taken.
+                    self._cell.unheard(destination, items, refusal)
                 else:
                     self._acknowledged(destination, box, items, ack)
                 box.tries = 0
@@ -157,7 +164,8 @@ class Post:
             if isinstance(item, Envelope):
                 full.setdefault(item.recipient, []).append(item)
         for item in ack.items:
-            self._cell.receive(destination, item)
+            if isinstance(item, Reply):  # Nothing else is ready within the time that an ack is held.
+                self._cell.receive(destination, item)
         if full:
             for item in box.pull(lambda waiting: isinstance(waiting, Envelope) and waiting.recipient in full):
                 assert isinstance(item, Envelope)
@@ -175,20 +183,36 @@ class Post:
 
     # In -------------------------------------------------------------------------------------------------------------
 
-    async def take(self, frame: Frame, receive: Callable[[str, Item], bool]) -> Ack:
-        """A frame from another cell: everything in it is received, in order; replies ready at once go back with the ack."""
+    async def take(
+        self, frame: Frame, receive: Callable[[str, Item], bool], speaker: Speaker | None = None
+    ) -> Ack:
+        """A frame from another cell: everything in it is received, in order; replies ready at once go back with the ack.
+
+        Where its speaker is known, what is not that one's to say is not received, and noted.
+        """
+        if speaker is not None and (why := self._cell.border.frame(speaker, frame)):
+            self._cell.misspoken(speaker, why)
+            return Ack(accepted=False)
         known = self._heard.get(frame.source, (-1, 0))
         if (frame.generation, frame.number) <= known:
             return Ack(accepted=False)
         self._heard[frame.source] = (frame.generation, frame.number)
         if frame.epoch > self._cell.locator.epoch:
             await self._catch_up(frame)
-        calls = {item.id for item in frame.items if isinstance(item, Envelope) and item.kind == 0}
+        barred = NOTHING if speaker is None else self._cell.border.bars(frame)
+        if barred and speaker is not None:
+            barred = await self._barred(frame, speaker)
+        items = frame.items if not barred else [i for n, i in enumerate(frame.items) if n not in barred]
+        calls = {item.id for item in items if isinstance(item, Envelope) and item.kind == 0}
         held = None
         if calls:
             held = Held(calls, asyncio.get_running_loop().create_future())
             self._held.setdefault(frame.source, []).append(held)
-        full = [index for index, item in enumerate(frame.items) if not receive(frame.source, item)]
+        full = [
+            index
+            for index, item in enumerate(frame.items)
+            if not (barred and index in barred) and not receive(frame.source, item)
+        ]
         if held is None:
             return Ack(full=full)
         for index in full:
@@ -206,6 +230,17 @@ class Post:
         if not waiting:
             del self._held[frame.source]
         return Ack(full=full, items=held.items)
+
+    async def _barred(self, frame: Frame, speaker: Speaker) -> Mapping[int, str]:
+        """What is barred of the frame under the next membership, which may tell more of its source."""
+        await self._cell.reached(max(frame.epoch, self._cell.locator.epoch + 1), CATCH_UP_S)
+        barred = self._cell.border.bars(frame)
+        for index, why in barred.items():
+            self._cell.misspoken(speaker, why)
+            item = frame.items[index]
+            if isinstance(item, Envelope) and item.kind != Kind.TELL:
+                self.put(frame.source, Reply(item.id, error=to_record(Misspoken(why))))
+        return barred
 
     async def _catch_up(self, frame: Frame) -> None:
         """Its sender knows a newer membership. Mail that is not ours as far as we know would go back there, and come again."""

@@ -163,6 +163,19 @@ class CellTurn:
         await self.call(address, "aip.start", {}, None, "")
         return address
 
+    async def kill(self, target: str, reason: str) -> None:
+        if "/" in target:
+            target = self._sister(target)
+        fence, now = self.cell.guard.fence, self.cell.clock()
+        await self.cell.in_thread(lambda: fence.stop(self.agent, target, reason, now))
+
+    def _sister(self, target: str) -> str:
+        """An agent names its sisters without their digest: same code, same digest."""
+        if "@" in target or self.cell.locator.locate(target) is not None:
+            return target
+        own = self.activation.kind.name
+        return f"{type_of(target)}{own[len(own.partition('@')[0]) :]}/{target.partition('/')[2]}"
+
     async def checkpoint(self, state: Any) -> None:
         data = codec.encode(state, self.cell.limits)
         if len(data) > self.cell.limits.checkpoint_bytes_max:
@@ -326,10 +339,8 @@ class CellTurn:
             target = await self.cell.resolve(capability)
         elif "/" not in target:
             target = await self.cell.named(self.run, target)
-        elif "@" not in target and self.cell.locator.locate(target) is None:
-            # An agent names its sisters without their digest: same code, same digest.
-            own = self.activation.kind.name
-            target = f"{type_of(target)}{own[len(own.partition('@')[0]) :]}/{target.partition('/')[2]}"
+        else:
+            target = self._sister(target)
         cell = self.cell
         now = cell.clock()
         limit = cell.limits.call_timeout_s if timeout_s is None else timeout_s

@@ -16,6 +16,7 @@ from ..runtime.envelope import Envelope
 from ..runtime.guard import Guard
 from ..runtime.placement import Membership, Placement
 from ..runtime.ports import Clock
+from ..runtime.speaker import SPEAKER, Speaker
 from ..settings import Limits
 from .cast import KINDS
 from .network import Network, Process
@@ -68,6 +69,9 @@ class Notes:
         if self._process.alive:
             self._witness.event("note", kind, subject, detail.get("code", ""))
             self._witness.noted(kind, detail.get("id", ""))
+            # Nobody lies here, so nothing is refused but the late words of a generation that was replaced.
+            if kind == "border.refused" and " was replaced by " not in detail["why"]:
+                self._witness.violate("B3", f"{self._process.name} of {subject}: {detail['why']}")
             if kind == "cell.task_failed":
                 self._witness.violate("internal", f"{subject}: {detail['error']}")
 
@@ -99,7 +103,11 @@ class Wire:
     async def deliver(self, cell: str, frame: bytes) -> bytes:
         async def at(target: Process) -> bytes:
             assert isinstance(target, CellProcess)
-            return await target.deliver(frame)
+            said = SPEAKER.set(Speaker(self._owner.name, self._owner.generation))
+            try:
+                return await target.deliver(frame)
+            finally:
+                SPEAKER.reset(said)
 
         return await self._network.exchange(self._owner, lambda: self._find(cell), at, frames=True)
 

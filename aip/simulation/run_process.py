@@ -28,7 +28,6 @@ from .clock import NoThreads
 from .network import Process
 from .witness import Witness
 
-EVENT = 1
 SYNC_EVERY_S = 0.05
 FENCE_EVERY_S = 0.2
 ATTEMPT_S = 30.0
@@ -146,7 +145,7 @@ class RunProcess(CellProcess):
 
     def _write(self, step: cmd.Step) -> None:
         if step.events:
-            self._journal.append_many((EVENT, ev.encode(event)) for event in step.events)
+            self._journal.append_many((ev.RECORD, ev.encode(event)) for event in step.events)
             for event in step.events:
                 self._witness.event("journal", self.run, type(event).__name__)
                 self.witnessed.see(event)

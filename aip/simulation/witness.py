@@ -12,6 +12,7 @@ of each promise and names the row that was broken. What happens in a process tha
     O1 O2      every start of a turn
     O3         mailboxes and stall queues, ten times a second; neighbours of a flooded agent, at the end
     O4 O5      circles and cancellations, at the end, in fair weather
+    B3         every refusal at a border: nobody lies here, so there is none
     A2 A3 A5   every activation, every checkpoint and effect that the shard accepts
     A4         in seeds where nothing fails, every call and tell across a hand-over
     E1-E4      every start of an effect's action
@@ -42,7 +43,7 @@ TAIL_EVENTS = 60
 VIOLATIONS_MAX = 20  # The first one matters; more only show how far it went.
 
 DELIVERY = ("D1", "D2", "D3", "D4", "D5", "O1", "O2", "O3", "O4", "O5")
-STATE = ("A2", "A3", "A4", "A5", "E1", "E2", "E3", "E4", "J1", "R1", "R2", "R3", "K1", "K4")
+STATE = ("B3", "A2", "A3", "A4", "A5", "E1", "E2", "E3", "E4", "J1", "R1", "R2", "R3", "K1", "K4")
 ROWS = (*DELIVERY, *STATE, "alive", "settled", "leak", "live", "internal")
 
 

@@ -94,7 +94,7 @@ class World:
         self._disks = {
             name: SimulatedDisk(self._stream(f"disk {name}")) for name in ("root", "shard", "run-r1")
         }
-        self._wanted = {f"cell-{n}": 4 for n in range(self.rng.randint(2, 3))}
+        self._wanted = {f"cell-{POOL}-{n}": 4 for n in range(self.rng.randint(2, 3))}
         self._cells_named = len(self._wanted)
         self._starts = 0
         self._uids = 0
@@ -344,7 +344,7 @@ class World:
     ) -> Envelope:
         self._sequences[client.name] += 1
         return client.cell.request(
-            client.name.replace("-", "/"),
+            f"client/{client.name}",
             self._sequences[client.name],
             to,
             capability,
@@ -482,7 +482,7 @@ class World:
 
     def _blow_join(self) -> None:
         if len(self._wanted) < 5:
-            self._wanted[f"cell-{self._cells_named}"] = 4
+            self._wanted[f"cell-{POOL}-{self._cells_named}"] = 4
             self._cells_named += 1
             self._want()
 
@@ -533,7 +533,7 @@ class World:
 
     def _blow_kill(self) -> None:
         agent = self.rng.choice(self.scripts.agents)
-        self._order(self.rng.choice([agent, agent, agent, "open", "run/r1", "client/0", PLATFORM]))
+        self._order(self.rng.choice([agent, agent, agent, "open", "run/r1", "client/client-0", PLATFORM]))
 
     def _blow_lift(self) -> None:
         if self.witness.standing:

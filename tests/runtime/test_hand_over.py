@@ -54,17 +54,19 @@ def virtual(story: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatc
 def moves(platform: aip.testing.TestPlatform) -> str:
     """An agent of the first cell that belongs to the second one as soon as there is one."""
     two = aip.runtime.placement.Placement(of_two(platform))
-    return next(name for n in range(100) if two.locate(name := f"slow/{n}") == "cell-1")
+    return next(name for n in range(100) if two.locate(name := f"slow/{n}") == "cell-test-1")
 
 
 def of_two(platform: aip.testing.TestPlatform) -> Membership:
-    pool = tuple(CellRecord(cell_id=f"cell-{n}", pool="test", node="here", generation=1) for n in range(2))
+    pool = tuple(
+        CellRecord(cell_id=f"cell-test-{n}", pool="test", node="here", generation=1) for n in range(2)
+    )
     return Membership(epoch=2, pools={"test": pool}, types=platform.membership.types)
 
 
 async def join(platform: aip.testing.TestPlatform) -> None:
     """The second cell comes, and both learn of it."""
-    platform.add_cell("cell-1").start()
+    platform.add_cell("cell-test-1").start()
     platform.placement.offer(of_two(platform))
     for cell in platform.cells.values():
         cell.moved([])
@@ -108,8 +110,8 @@ def test_a_turn_that_is_at_work_when_its_agent_moves(
             waiting = asyncio.ensure_future(outcome(p.call(name, "work", seconds=0, timeout_s=600)))
             assert await waiting == second
             assert await running in ((first,) if first is not Fenced else (Fenced, AgentLost))
-            assert name not in p.cells["cell-0"].host.agents
-            assert name in p.cells["cell-1"].host.agents
+            assert name not in p.cells["cell-test-0"].host.agents
+            assert name in p.cells["cell-test-1"].host.agents
             assert len(p.audit.of("agent.hand_over_timeout")) == timed_out
             began_s = STARTS[-1][0] - joined_s
             assert began_s <= HAND_OVER_WAIT_S + 1, "nobody waits longer than courtesy goes"
@@ -144,12 +146,14 @@ def test_a_cell_with_an_old_membership_waits_before_it_takes_a_holder_for_dead(
 
     async def story() -> None:
         async with aip.testing.platform(Slow) as p:
-            await p.checkpoints.activate("slow/a", "cell-1", 2, False)
+            await p.checkpoints.activate("slow/a", "cell-test-1", 2, False)
             asked = asyncio.ensure_future(p.call("slow/a", "work", seconds=0))
             await asyncio.sleep(HAND_OVER_WAIT_S / 2)
             assert not STARTS, "it took the agent from a holder it cannot know"
-            p.placement.offer(msgspec.structs.replace(p.membership, epoch=2))  # Without cell-1: it is gone.
-            p.cells["cell-0"].moved([])
+            p.placement.offer(
+                msgspec.structs.replace(p.membership, epoch=2)
+            )  # Without cell-test-1: it is gone.
+            p.cells["cell-test-0"].moved([])
             assert await asked == 1
             assert p.checkpoints.table.incarnation("slow/a") == 2
 
@@ -159,7 +163,7 @@ def test_a_cell_with_an_old_membership_waits_before_it_takes_a_holder_for_dead(
 def test_a_cell_that_is_told_no_newer_membership_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with aip.testing.platform(Slow) as p:
-            await p.checkpoints.activate("slow/a", "cell-1", 2, False)
+            await p.checkpoints.activate("slow/a", "cell-test-1", 2, False)
             assert await outcome(p.call("slow/a", "work", seconds=0)) is PlatformUnavailable
             assert p.checkpoints.table.incarnation("slow/a") == 1
 

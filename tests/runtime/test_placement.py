@@ -244,3 +244,14 @@ def test_a_remembered_owner_costs_no_more_than_a_microsecond() -> None:
     place.locate("greeter/ada")
     best_s = min(timeit.repeat(lambda: place.locate("greeter/ada"), number=20_000, repeat=5)) / 20_000
     assert best_s < 1e-6
+
+
+def test_each_agent_is_told_to_be_kept_apart_as_its_pool_and_its_pin_do() -> None:
+    types = {"greeter": "pool", "stranger": "sandboxes"}
+    pools = {"pool": (cell("a"),), "sandboxes": (msgspec.structs.replace(cell("b"), pool="sandboxes"),)}
+    pins = {"greeter/own": "a"}
+    place = Placement(Membership(1, pools, types, pins, frozenset({"sandboxes"})))
+    told = [
+        place.isolation(address) for address in ("greeter/ada", "greeter/own", "stranger/ada", "unknown/ada")
+    ]
+    assert told == ["cell", "process", "container", "cell"]

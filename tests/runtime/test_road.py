@@ -287,8 +287,8 @@ class Counter(aip.Agent):
 async def test_a_checkpoint_is_there_after_the_cell_is_gone():
     async with aip.testing.platform(Counter, cells=1) as p:
         assert await p.call("counter/a", "add", amount=3) == 3
-        lost = p.cells.pop("cell-0")
-        p.add_cell("cell-0", generation=2).start()
+        lost = p.cells.pop("cell-test-0")
+        p.add_cell("cell-test-0", generation=2).start()
         assert await p.call("counter/a", "add", amount=4) == 7
         assert await p.call("counter/a", "incarnation") == 2
         await lost.stop()
@@ -297,11 +297,11 @@ async def test_a_checkpoint_is_there_after_the_cell_is_gone():
 async def test_an_agent_that_was_replaced_can_neither_checkpoint_nor_act():
     async with aip.testing.platform(Counter, cells=1) as p:
         await p.call("counter/a", "add", amount=1)
-        activation = p.cells["cell-0"].host.agents["counter/a"]
+        activation = p.cells["cell-test-0"].host.agents["counter/a"]
         await p.checkpoints.activate("counter/a", "elsewhere", 1, True)
         with pytest.raises(Fenced):
             await p.call("counter/a", "add", amount=1)
-        assert p.cells["cell-0"].host.agents.get("counter/a") is not activation
+        assert p.cells["cell-test-0"].host.agents.get("counter/a") is not activation
         assert p.audit.of("agent.fenced")
 
 
@@ -318,7 +318,7 @@ async def test_children_are_started_and_bounded():
     async with aip.testing.platform(Counter, limits=DEFAULT_LIMITS.but(spawn_per_agent_max=3)) as p:
         children = await p.call("counter/a", "breed", count=3)
         assert len(set(children)) == 3
-        assert all(child in p.cells["cell-0"].host.agents for child in children)
+        assert all(child in p.cells["cell-test-0"].host.agents for child in children)
         with pytest.raises(UsageError, match="limit"):
             await p.call("counter/a", "breed", count=1)
 
@@ -376,7 +376,7 @@ async def test_a_plain_function_is_an_agent():
 async def test_agents_leave_when_idle_and_come_back_as_they_were():
     async with aip.testing.platform(Counter, limits=DEFAULT_LIMITS.but(idle_passivate_s=0.0)) as p:
         await p.call("counter/a", "add", amount=5)
-        cell = p.cells["cell-0"]
+        cell = p.cells["cell-test-0"]
         cell.host.passivate_idle(time.time() + 1)
         while cell.host.agents:
             await asyncio.sleep(0.01)
@@ -389,9 +389,9 @@ async def test_when_a_cell_joins_agents_move_with_their_mail_and_their_state():
     async with aip.testing.platform(Counter, cells=1) as p:
         names = [f"counter/{i}" for i in range(40)]
         await asyncio.gather(*(p.call(name, "add", amount=1) for name in names))
-        p.add_cell("cell-1").start()
+        p.add_cell("cell-test-1").start()
         pool = tuple(
-            CellRecord(cell_id=f"cell-{i}", pool="test", node="here", generation=1) for i in range(2)
+            CellRecord(cell_id=f"cell-test-{i}", pool="test", node="here", generation=1) for i in range(2)
         )
         p.placement.offer(Membership(epoch=2, pools={"test": pool}, types=p.membership.types))
         calls = [asyncio.ensure_future(p.call(name, "add", amount=1)) for name in names for _ in range(5)]
@@ -399,22 +399,22 @@ async def test_when_a_cell_joins_agents_move_with_their_mail_and_their_state():
             cell.moved([])
         results = await asyncio.gather(*calls)
         assert sorted(results) == sorted([n for _ in names for n in range(2, 7)])
-        assert len(p.cells["cell-1"].host.agents) > 5
+        assert len(p.cells["cell-test-1"].host.agents) > 5
         assert not p.audit.of("agent.hand_over_timeout")
-        assert not set(p.cells["cell-0"].host.agents) & set(p.cells["cell-1"].host.agents)
+        assert not set(p.cells["cell-test-0"].host.agents) & set(p.cells["cell-test-1"].host.agents)
 
 
 async def test_calls_to_a_cell_that_died_end_in_agent_lost():
     from aip.runtime.placement import Membership
 
     async with aip.testing.platform(Echo, cells=2) as p:
-        there = next(f"echo/{i}" for i in range(100) if p.placement.locate(f"echo/{i}") == "cell-1")
-        call = asyncio.ensure_future(p.call(there, "sleep", seconds=30))
+        there = next(f"echo/{i}" for i in range(100) if p.placement.locate(f"echo/{i}") == "cell-test-1")
+        call = asyncio.ensure_future(p.call(there, "sleep", seconds=2))  # Which `dead.stop` waits for.
         await asyncio.sleep(0.05)
-        dead = p.cells.pop("cell-1")
-        pool = tuple(r for r in p.membership.pools["test"] if r.cell_id == "cell-0")
+        dead = p.cells.pop("cell-test-1")
+        pool = tuple(r for r in p.membership.pools["test"] if r.cell_id == "cell-test-0")
         p.placement.offer(Membership(epoch=2, pools={"test": pool}, types=p.membership.types))
-        p.cells["cell-0"].moved(["cell-1"])
+        p.cells["cell-test-0"].moved(["cell-test-1"])
         with pytest.raises(AgentLost):
             await call
         assert await p.call(there, "say", text="again") == "again"

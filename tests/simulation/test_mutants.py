@@ -39,11 +39,25 @@ ROWS_OF: dict[mutants.Mutant, set[str]] = {
     mutants.a_run_dispatches_before_it_writes: {"J1"},
 }
 
+# Where to look first: the seed that noticed when all were last searched in order. Any other of them does as well.
+LAST_NOTICED_AT: dict[mutants.Mutant, int] = {
+    mutants.a_mailbox_takes_what_comes_late: 38,
+    mutants.a_hand_over_drops_the_mail: 74,
+    mutants.a_fenced_incarnation_still_counts: 89,
+    mutants.an_order_is_looked_at_by_the_sender_only: 17,
+    mutants.an_order_is_never_read_again: 11,
+    mutants.a_lost_frame_is_nobodys_business: 14,
+    mutants.a_doubtful_effect_is_done_again: 23,
+    mutants.a_death_fails_no_call: 71,
+    mutants.a_stream_ends_well_with_parts_missing: 20,
+    mutants.an_old_membership_is_adopted: 61,
+}
+
 
 @pytest.mark.parametrize("mutant", ROWS_OF, ids=lambda mutant: mutant.__name__)
 def test_the_simulator_notices_when(mutant: mutants.Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant(monkeypatch)
-    for seed in range(SEEDS_MAX):
+    for seed in (LAST_NOTICED_AT.get(mutant, 0), *range(SEEDS_MAX)):
         violations = simulate(seed).violations
         if violations:
             assert violations[0].row in ROWS_OF[mutant], f"seed {seed}: {violations[0]}"
