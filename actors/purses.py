@@ -45,6 +45,11 @@ class RunPurses:
         purse.unhold(held)
         purse.charge(spent)
 
+    def left(self, account: str) -> Mapping[str, int]:
+        """What is left on an account as far as this cell knows, for policies. Nothing where it never drew."""
+        purse = self.core.find(account)
+        return {} if purse is None else purse.left_in_all()
+
     async def split(self, account: str, part: str, limits: Mapping[str, int]) -> None:
         await self._ask(account, "split", {"account": account, "part": part, "limits": dict(limits)})
 
@@ -94,7 +99,7 @@ class RunPurses:
         granted = msgspec.convert(answer, Granted)
         given = Reservation(granted.id, granted.account, granted.holder, granted.amounts, granted.spent)
         error = None if granted.refusal is None else from_record(granted.refusal)
-        return Drawn(given, error if isinstance(error, BudgetExceeded) else None)
+        return Drawn(given, error if isinstance(error, BudgetExceeded) else None, granted.left)
 
     async def _give_back(self, account: str, given: GiveBack) -> None:
         settled = {

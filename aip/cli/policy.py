@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import Corrupt, NotFound, UsageError
-from . import measure, policy_diff, policy_key, text
+from . import measure, policy_diff, policy_key, policy_serve, text
 from .command import Noun
 from .exit_code import ExitCode
 from .output import Column, show_rows, show_value
@@ -43,10 +43,10 @@ TEST_COLUMNS = (
     """,
 )
 def policy() -> None:
-    """What is allowed: test, check, explain, diff, build, sign, reload, rollback, show."""
+    """What is allowed: test, check, explain, diff, build, sign, reload, rollback, show, serve."""
 
 
-for command in (policy_diff.diff, policy_key.key, policy_key.sign):
+for command in (policy_diff.diff, policy_key.key, policy_key.sign, policy_serve.serve):
     policy.add_command(command)
 
 
@@ -70,7 +70,8 @@ def test(path: Path | None, config: Path | None) -> None:
         for test in results
     ]
     failed = [row for row in rows if not row["passed"]]
-    show_rows(one, rows if one.machine else failed, TEST_COLUMNS, nothing="")
+    if one.machine or failed:
+        show_rows(one, rows if one.machine else failed, TEST_COLUMNS, nothing="")
     if not one.machine:
         one.write(
             f"{measure.count(len(rows), 'test')}: {len(rows) - len(failed)} hold, {len(failed)} do not ({engine})"
@@ -324,10 +325,10 @@ def recorded(one: Session, wanted: str) -> Any:
         if not isinstance(detail.get("input"), dict):
             raise NotFound(
                 f"audit entry {entry.get('index')} ({entry.get('kind')}) holds no input of a decision",
-                hint="`aip audit tail --kind refused.policy` lists decisions",
+                hint="`aip audit tail --kind message.refused` lists refusals; those by policy hold one",
             )
         return detail["input"]
-    raise NotFound(f"no audit entry or decision {wanted}", hint="see `aip audit tail --kind refused`")
+    raise NotFound(f"no audit entry or decision {wanted}", hint="see `aip audit tail --kind message.refused`")
 
 
 def tell_decision(one: Session, decided: dict[str, Any]) -> None:

@@ -117,10 +117,11 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The ledger's answer: the purse's reservation as it stands, and why it was not enlarged, if so."""
+    """The ledger's answer: the purse's reservation as it stands, why it was not enlarged, if so, and what is left."""
 
     reservation: Reservation
     refusal: BudgetExceeded | None
+    left: Amounts = field(default_factory=dict)  # What could still be drawn, of units with a limit.
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +277,9 @@ class Ledger:
         id = next(mine, None) or self._open_hold(draw.account, draw.holder)
         self.report(id, draw.spent)
         answer = self.draw(draw.account, draw.wanted, draw.at_least, into=id)
-        return Drawn(self.reservation(id), answer if isinstance(answer, BudgetExceeded) else None)
+        units = dict.fromkeys((*draw.wanted, *draw.spent))
+        left = {unit: least for unit in units if (least := self.available(draw.account, unit)) is not None}
+        return Drawn(self.reservation(id), answer if isinstance(answer, BudgetExceeded) else None, left)
 
     def report(self, reservation: Reservation | str, spent: Amounts) -> Settlement:
         """`spent` in total so far; it stays open. A total lower than known is late and changes nothing."""

@@ -40,6 +40,7 @@ class Purse:
 
     __slots__ = (
         "_asked",
+        "_beside",
         "_chunks",
         "_closing",
         "_drawing",
@@ -70,6 +71,7 @@ class Purse:
         self._granted: dict[str, int] = {}
         self._spent: dict[str, int] = {}
         self._reported: dict[str, int] = {}
+        self._beside: Amounts = {}  # What was left at the ledger, beside this purse, at the last draw.
         self._dry: set[str] = set()  # Units of which the ledger had nothing to spare; asked for only on need.
 
     @property
@@ -85,6 +87,10 @@ class Purse:
     def left(self, unit: str) -> int:
         """What may be spent without asking; below 0 after a charge above it."""
         return self._granted.get(unit, 0) - self._spent.get(unit, 0) - self._held.get(unit, 0)
+
+    def left_in_all(self) -> dict[str, int]:
+        """Of each unit that is limited: what this purse has, and what was left beside it when it last drew."""
+        return {unit: beside + self.left(unit) for unit, beside in self._beside.items()}
 
     def covers(self, amounts: Amounts) -> bool:
         return not self._closing and all(self.left(unit) >= amount for unit, amount in amounts.items())
@@ -150,6 +156,7 @@ class Purse:
         """Take the ledger's answer; returns its refusal, if any. The same answer twice is as once."""
         self._drawing = False
         self._reservation = drawn.reservation.id
+        self._beside = {**self._beside, **drawn.left}
         for unit, amount in drawn.reservation.amounts.items():
             (self._dry.discard if amount > self._granted.get(unit, 0) else self._dry.add)(unit)
             self._granted[unit] = amount

@@ -1,6 +1,7 @@
 # What must be true of those who speak, whatever their role: their tenant, their standing, the attributes that a capability
-# demands, and that no kill order covers them. The kill fence stands before the policy and needs no help; a decision that is asked
-# for elsewhere (over HTTP, say) must not be more generous than the road.
+# demands, and that no kill order stops them. The kill fence stands before the policy and needs no help; a decision that is asked
+# for elsewhere (over HTTP, say) must not be more generous than the road. Nor less: what a mild order covers waits in its mailbox
+# (docs/semantics.md, Kill), and is not to be refused for that. A level that is not known here stops everything.
 package aip.attributes
 
 import data.aip.config
@@ -27,6 +28,12 @@ denials contains {"rule": "attributes.required", "text": text} if {
 }
 
 denials contains {"rule": "attributes.kill", "text": text} if {
-	input.kill.level != "none"
+	not input.kill.level in {"none", "throttle", "pause", "quarantine"}
 	text := sprintf("a kill order of level %v covers this message", [input.kill.level])
+}
+
+denials contains {"rule": "attributes.quarantine", "text": text} if {
+	input.kill.level == "quarantine"
+	input.kind == "effect"
+	text := sprintf("%v is under quarantine: no effect leaves it", [input.subject.type])
 }

@@ -38,5 +38,16 @@ test_who_has_the_attribute_may if {
 }
 
 test_what_is_killed_is_denied_here_too if {
-	denied(object.union(fixture.message, {"kill": {"level": "pause"}})) == {"attributes.kill"}
+	denied(object.union(fixture.message, {"kill": {"level": "drain"}})) == {"attributes.kill"}
+	denied(object.union(fixture.message, {"kill": {"level": "hush"}})) == {"attributes.kill"}
+}
+
+test_what_waits_under_a_mild_order_is_not_denied if {
+	denied(object.union(fixture.message, {"kill": {"level": "pause"}})) == set()
+	denied(object.union(fixture.message, {"kill": {"level": "quarantine"}})) == set()
+}
+
+test_quarantine_keeps_effects_in if {
+	message := object.union(fixture.message, {"kind": "effect", "kill": {"level": "quarantine"}})
+	denied(message) == {"attributes.quarantine"}
 }

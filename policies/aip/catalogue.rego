@@ -25,7 +25,9 @@ external := false if {
 	config.unknown_is_external == false
 }
 
+# To be started or described hands no data out.
 labels contains label if {
+	not input.capability in {"aip.start", "aip.describe"}
 	some entry in entries
 	some label in entry.labels
 }

@@ -35,6 +35,12 @@ test_labels_and_refusals_add_up if {
 	catalogue.refuses == {"secret"} with input as message with data.aip.config as config
 }
 
+test_to_be_started_shows_nobody_any_data if {
+	message := object.union(fixture.with_target("mail"), {"capability": "aip.start"})
+	config := both
+	catalogue.labels == set() with input as message with data.aip.config as config
+}
+
 test_where_nothing_is_known_the_tool_is_outside if {
 	catalogue.external == true with input as {} with data.aip.config as {}
 }

@@ -113,10 +113,16 @@ DECISIONS = [
     (message(target_tenant="other"), "attributes.tenant", "attributes.tenant"),
     (message(target_tenant="commons", principal_roles=["operator"]), "attributes.tenant", "roles.granted"),
     (message(reputation=0.1), "roles.laptop", "attributes.reputation"),
-    (message(kill_level="pause"), "attributes.kill", "attributes.kill"),
+    (message(kill_level="drain"), "attributes.kill", "attributes.kill"),
+    (message(kill_level="pause"), "roles.laptop", "decision.default"),
+    (
+        message(kind="effect", target_type="disk", kill_level="quarantine"),
+        "attributes.quarantine",
+        "attributes.quarantine effects.connector",
+    ),
     (message(budget={"usd_micro": -1}), "budgets.exhausted", "budgets.exhausted"),
     (message(budget={"usd_micro": 0}), "roles.laptop", "decision.default"),
-    (message(rates={"call": 20_001}), "rates.exceeded", "rates.exceeded"),
+    (message(rates={"spawn": 20_001}), "rates.exceeded", "rates.exceeded"),
     (message(rates={"call": 1_001}), "roles.laptop", "rates.exceeded"),
     (message(target_type="untrusted.code"), "isolation.demanded", "isolation.demanded"),
     (message(target_type="untrusted.code", isolation="container"), "roles.laptop", "decision.default"),
@@ -302,6 +308,13 @@ def test_engines_that_pass_over_errors_of_functions_decide_the_same() -> None:
             allow, rules = decided(mode, document)
             assert found["allow"] is allow
             assert {reason["rule"] for reason in found["reasons"]} == rules
+
+
+@pytest.mark.parametrize("mode", BUNDLES)
+def test_generated_inputs_are_allowed_as_well_as_denied(mode: str) -> None:
+    """That engines agree on denials alone would say little: of each policy a fair share is allowed."""
+    documents = itertools.islice(generate(BUNDLES[mode], seed=5), 1_000)
+    assert 0.2 < sum(decided(mode, document)[0] for document in documents) / 1_000 < 0.8
 
 
 def test_generated_inputs_reach_every_rule() -> None:

@@ -5,7 +5,7 @@ that the rules can read is equal: the key of an entry is those fields of the inp
 sources. Fields that no rule mentions are not in it; a rule that mentions the whole `input` puts everything in.
 
 Facts that change (`input.CHANGING`) are not cached. Where the rules read one of them, a decision is kept and found only while
-that fact is at rest: no rate counted, no order standing, nothing seen in the session. An input with such a fact in it goes to the
+that fact is at rest: no order standing, nothing seen in the session. An input with such a fact in it goes to the
 engine every time. A fact that no rule reads stands in nobody's way.
 
 Invalidated by revision: a cache belongs to one bundle and goes with it (`serving.py`). Bounded: the oldest half goes when full.

@@ -3,7 +3,8 @@
 Facts that change (money left, rates, standing, kill orders, what a session has seen, the time) are here and never in `data`: data
 is the bundle's, signed and the same in every cell, and a fact in it would be old by the time it arrived.
 
-`CHANGING` names those facts with their value at rest, where there is nothing to know yet: the decision cache goes by it.
+`CHANGING` names those facts with their value at rest, where there is nothing to know yet: the decision cache goes by it. Rates
+and budgets are not among them: they are told in steps (`steps.py`), so that the same ones come again.
 `SCHEMA` is the JSON Schema of the document; `of_envelope` fills it from a message as far as the message itself tells.
 """
 
@@ -51,8 +52,8 @@ class Target(_Document, frozen=True, kw_only=True):
 class Subject(Target, frozen=True, kw_only=True):
     """Who speaks."""
 
-    depth: Annotated[Count, Meta(description="how many spawns lie between it and the run")] = 0
-    children: Annotated[Count, Meta(description="agents that it has spawned and that live")] = 0
+    depth: Annotated[Count, Meta(description="of a spawn: how many spawns lie between it and the run")] = 0
+    children: Annotated[Count, Meta(description="of a spawn: agents that it has spawned before")] = 0
 
 
 class Principal(_Document, frozen=True, kw_only=True):
@@ -70,7 +71,9 @@ class Session(_Document, frozen=True, kw_only=True):
 
 
 class Kill(_Document, frozen=True, kw_only=True):
-    level: Annotated[Level, Meta(description="the strictest kill order that covers the message")] = "none"
+    level: Annotated[
+        Level, Meta(description="the strictest kill order that covers the message and lets it pass")
+    ] = "none"
 
 
 class Input(_Document, frozen=True, kw_only=True):
@@ -86,20 +89,28 @@ class Input(_Document, frozen=True, kw_only=True):
     tags: Annotated[dict[str, str], Meta(description="the plan's own labels, name by name")] = {}
     session: Session = Session()
     isolation: Annotated[Isolation, Meta(description="how the target is kept apart from others")] = "cell"
-    budget: Annotated[Amounts, Meta(description="unit -> what is left; empty: not told")] = {}
+    budget: Annotated[
+        Amounts, Meta(description="unit -> what is left, rounded down to a step; empty: not told")
+    ] = {}
     rates: Annotated[
-        Amounts, Meta(description="kind -> messages a second of the subject; empty: not told")
+        Amounts,
+        Meta(
+            description="the kind -> how many of it the subject sends a second, rounded up to a step; empty: not told"
+        ),
     ] = {}
     reputation: Annotated[
-        float, Meta(ge=0, le=1, description="of the subject; 1 where nothing is held against it")
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="of the subject; 1 where nothing is held against it, and while nobody keeps count",
+        ),
     ] = 1.0
     kill: Kill = Kill()
-    now_s: Annotated[float, Meta(ge=0, description="seconds since the Unix epoch; 0: not told")] = 0.0
+    now_s: Annotated[float, Meta(ge=0, description="whole seconds since the Unix epoch; 0: not told")] = 0.0
 
 
 CHANGING: dict[tuple[str, ...], Any] = {
-    ("budget",): {},
-    ("rates",): {},
     ("reputation",): 1.0,
     ("kill", "level"): "none",
     ("session", "labels"): (),

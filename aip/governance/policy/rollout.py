@@ -68,6 +68,10 @@ def activate(home: Home, bundle_path: Path, config: Path | None = None) -> tuple
             versions = _activated(place, versions, first, certificate_of(shipped()))  # What to go back to.
         if versions.active != store.Version.of(found):
             versions = _activated(place, versions, found, ready.certificate)
+        else:
+            store.put(
+                place, found, ready.certificate
+            )  # The same rules; but by now somebody may have signed them.
         store.save(place, versions)
         store.tidy(place, versions)
     return store.Version.of(found), ready

@@ -45,6 +45,12 @@ class Serving:
         in_force = self._in_force
         return in_force.engine.name if in_force else ""
 
+    @property
+    def reads(self) -> frozenset[tuple[str, ...]]:
+        """Fields of the input that the rules in force may read: only these facts need be found out."""
+        in_force = self._in_force
+        return in_force.cache.reads if in_force else frozenset()
+
     def activate(self, engine: PolicyEngine) -> None:
         """From the next decision on, this engine decides. It comes ready, from `rego.prepare`."""
         if engine.bundle is None:

@@ -13,6 +13,7 @@ is there because OPA's clients look for it; its value is 0, for nothing here is 
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import uuid
@@ -28,14 +29,20 @@ from starlette.routing import Route
 
 from ...errors import UsageError
 from ...governance.policy.engine import UNDEFINED
+from ...governance.policy.rate import RateMeter
 from .desk import Decided, Desk, detached, nobody
 from .document import Path, too_deep
-from .failure import UNAUTHORIZED, Rejected, invalid
+from .failure import INVALID, UNAUTHORIZED, Rejected, invalid
 from .server import API_USAGE, Server
 
 REQUEST_BYTES_MAX = 8 * 2**20  # What a message may carry.
 REQUEST_DEPTH_MAX = 64
 PATH_PARTS_MAX = 64
+REQUEST_S_MAX = (
+    10.0  # Until a request's body is there: who sends byte by byte holds a connection that others want.
+)
+# Of one client's address, with and without the token: some ten times what one engine answers, and too few to guess by.
+REQUESTS_PER_S_MAX = 5_000
 TOKEN_CHARS_MIN = 16
 
 NO_TRACE = "explain is not served: the engine keeps no trace; the reasons of a decision are in its value"
@@ -62,6 +69,7 @@ def app(
             hint="whoever reaches it may read every policy and write their own",
         )
     desk = Desk(make, token, decided, new_id, clock_ns)
+    rates = RateMeter()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -69,17 +77,17 @@ def app(
         await desk.close()
 
     routes = [
-        Route("/v1/data", _guarded(desk, data), methods=[*DATA]),
-        Route("/v1/data/{path:path}", _guarded(desk, data), methods=[*DATA]),
-        Route("/v1/policies", _guarded(desk, policies), methods=["GET"]),
-        Route("/v1/policies/{name:path}", _guarded(desk, policies), methods=["GET", "PUT", "DELETE"]),
-        Route("/v1/query", _guarded(desk, query), methods=["GET", "POST"]),
-        Route("/v1/compile", _guarded(desk, compilation), methods=["POST"]),
-        Route("/v1/config", _guarded(desk, config), methods=["GET"]),
-        Route("/v1/status", _guarded(desk, status), methods=["GET"]),
-        Route("/metrics", _guarded(desk, metrics), methods=["GET"]),
-        Route("/health", _guarded(desk, health, closed=False), methods=["GET"]),
-        Route("/", _guarded(desk, default_decision), methods=["POST"]),
+        Route("/v1/data", _guarded(desk, rates, data), methods=[*DATA]),
+        Route("/v1/data/{path:path}", _guarded(desk, rates, data), methods=[*DATA]),
+        Route("/v1/policies", _guarded(desk, rates, policies), methods=["GET"]),
+        Route("/v1/policies/{name:path}", _guarded(desk, rates, policies), methods=["GET", "PUT", "DELETE"]),
+        Route("/v1/query", _guarded(desk, rates, query), methods=["GET", "POST"]),
+        Route("/v1/compile", _guarded(desk, rates, compilation), methods=["POST"]),
+        Route("/v1/config", _guarded(desk, rates, config), methods=["GET"]),
+        Route("/v1/status", _guarded(desk, rates, status), methods=["GET"]),
+        Route("/metrics", _guarded(desk, rates, metrics), methods=["GET"]),
+        Route("/health", _guarded(desk, rates, health, closed=False), methods=["GET"]),
+        Route("/", _guarded(desk, rates, default_decision), methods=["POST"]),
     ]
     made = Starlette(routes=routes, lifespan=lifespan)
     made.state.desk = desk
@@ -90,12 +98,14 @@ Handler = Callable[[Desk, Request], Awaitable[Response]]
 
 
 def _guarded(
-    desk: Desk, handler: Handler, *, closed: bool = True
+    desk: Desk, rates: RateMeter, handler: Handler, *, closed: bool = True
 ) -> Callable[[Request], Awaitable[Response]]:
-    """The route: token first, errors in OPA's shape, everything counted."""
+    """The route: rate and token first, errors in OPA's shape, everything counted."""
 
     async def route(request: Request) -> Response:
         try:
+            if rates.count(_client(request), "request", desk.clock_ns() / 1e9) > REQUESTS_PER_S_MAX:
+                raise Rejected(429, INVALID, f"more than {REQUESTS_PER_S_MAX} requests a second")
             if closed and not _admitted(desk, request):
                 raise Rejected(401, UNAUTHORIZED, "request rejected by administrative policy")
             response = await handler(desk, request)
@@ -110,6 +120,10 @@ def _guarded(
         return response
 
     return route
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _admitted(desk: Desk, request: Request) -> bool:
@@ -310,11 +324,15 @@ def _path(request: Request) -> Path:
 
 async def _body(request: Request) -> bytes:
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > REQUEST_BYTES_MAX:
-            raise Rejected(413, "invalid_parameter", f"a request is at most {REQUEST_BYTES_MAX} bytes")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(REQUEST_S_MAX):
+            async for part in request.stream():
+                size += len(part)
+                if size > REQUEST_BYTES_MAX:
+                    raise Rejected(413, INVALID, f"a request is at most {REQUEST_BYTES_MAX} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise Rejected(408, INVALID, f"a request takes at most {REQUEST_S_MAX:.0f} s to come") from None
     return b"".join(parts)
 
 

@@ -4,7 +4,9 @@
 401 unauthorized          no token, or another one
 404 resource_not_found    no such policy or document
 404 resource_conflict     a document cannot be written where a plain value stands
+408 invalid_parameter     the body did not come in time
 413 invalid_parameter     larger than a limit (OPA answers 400; a proxy understands this one)
+429 invalid_parameter     too many requests a second of one client (OPA has no such limit)
 500 internal_error        the evaluation failed: a function's error, a conflict of rules
 503 internal_error        too many wait already, or the evaluation took too long
 """

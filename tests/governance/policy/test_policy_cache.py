@@ -62,8 +62,6 @@ def test_a_fact_that_no_rule_reads_is_not_in_the_key() -> None:
 
 
 AWAY_FROM_REST = {
-    "budget": {"budget": {"usd": 5.0}},
-    "rates": {"rates": {"call": 1.0}},
     "reputation": {"reputation": 0.5},
     "kill": {"kill": Kill(level="pause")},
     "session": {"session": Session(labels=("secret",))},
@@ -112,10 +110,16 @@ def test_the_same_question_is_answered_once_under_its_own_id() -> None:
 
 
 def test_a_question_with_a_changing_fact_is_asked_every_time() -> None:
-    place, engine = serving(bundle(tests=None))
+    place, engine = serving(bundle(rules=RULES.replace("input.budget.usd", "input.reputation"), tests=None))
     for _ in range(3):
-        assert not place.decide(message(budget={"usd": 5.0}), id="").allow
+        assert not place.decide(message(reputation=0.5), id="").allow
     assert engine.asked == 3
+
+
+def test_a_fact_that_is_told_in_steps_is_part_of_the_question() -> None:
+    place, engine = serving(bundle(tests=None))
+    told = [place.decide(message(budget={"usd": left}), id="").allow for left in (5.0, 20.0, 5.0, 20.0)]
+    assert (told, engine.asked) == ([False, True, False, True], 2)
 
 
 @given(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from policies_for_tests import bundle
 
-from aip.errors import AIPError, Denied, InvalidPayload, from_record, to_record
+from aip.errors import Denied, InvalidPayload, from_record, to_record
+from aip.governance.policy import check as checks
 from aip.governance.policy.check import PolicyCheck, PolicyDenied
 from aip.governance.policy.engine import Decision
 from aip.governance.policy.input import SCHEMA, Input, Principal, of_envelope, plain, read_input
@@ -29,13 +30,28 @@ def serving() -> Serving:
     return place
 
 
+class Describer:
+    """Tells of each message what it says itself, and these facts; `known` is how it is known again."""
+
+    def __init__(self, known: Any = None, **facts: Any) -> None:
+        self._known = known
+        self._facts = facts
+
+    def facts(self, envelope: Envelope, now: float) -> Any:
+        return self._known
+
+    def input(self, envelope: Envelope, facts: Any) -> Input:
+        return of_envelope(envelope, **self._facts)
+
+
 def check(owed: list[Any] | None = None, **facts: Any) -> PolicyCheck:
     taken = [] if owed is None else owed
-    return PolicyCheck(
-        serving(),
-        lambda envelope, decision: taken.append((envelope.id, decision.obligations)),
-        lambda envelope, now: of_envelope(envelope, **facts),
-    )
+
+    def oblige(envelope: Envelope, decision: Decision) -> bool:
+        taken.append((envelope.id, decision.obligations))
+        return False
+
+    return PolicyCheck(serving(), Describer(**facts), oblige)
 
 
 GUEST = Principal(id="user:ada", roles=("guest",))
@@ -71,20 +87,90 @@ def test_a_refusal_carries_its_reasons_with_their_place() -> None:
 
 
 def test_an_obligation_that_cannot_be_met_refuses() -> None:
-    def cannot(envelope: Envelope, decision: Decision) -> None:
+    def cannot(envelope: Envelope, decision: Decision) -> bool:
         raise InvalidPayload("no audit log")
 
-    refusal = PolicyCheck(serving(), cannot, lambda e, _: of_envelope(e, principal=GUEST)).peek(CALL, 0.0)
+    refusal = PolicyCheck(serving(), Describer(principal=GUEST), cannot).peek(CALL, 0.0)
     assert isinstance(refusal, PolicyDenied)
     assert "no audit log" in refusal.message
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), ValueError("y"), InvalidPayload("z")])
-def test_a_message_that_cannot_be_described_is_refused(error: Exception) -> None:
-    def describe(envelope: Envelope, now: float) -> Input:
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("y"), OSError("disk"), InvalidPayload("z")])
+@pytest.mark.parametrize("step", ["facts", "input"])
+def test_a_message_that_cannot_be_described_is_refused(step: str, error: Exception) -> None:
+    def fails(*_: Any) -> Any:
         raise error
 
-    assert isinstance(PolicyCheck(serving(), lambda *_: None, describe).peek(CALL, 0.0), AIPError)
+    describer = Describer()
+    setattr(describer, step, fails)
+    assert isinstance(PolicyCheck(serving(), describer, lambda *_: True).peek(CALL, 0.0), PolicyDenied)
+
+
+class Counting:
+    """A decider that says yes, or no, and how often it was asked."""
+
+    def __init__(self, allow: bool = True, owed: bool = True) -> None:
+        self.allow = allow
+        self.owed = owed
+        self.asked = 0
+
+    def decide(self, input: Input, *, id: str) -> Decision:
+        self.asked += 1
+        return Decision(self.allow, obligations=({"kind": "notice"},) if self.owed else ())
+
+
+@pytest.mark.parametrize(
+    ("known", "allow", "owed", "owes_nothing", "asked"),
+    [
+        ("same", True, False, False, 1),
+        ("same", True, True, True, 1),
+        ("same", True, True, False, 3),  # What is owed is owed for each of them.
+        ("same", False, False, True, 3),  # Refusals are told with their own reasons.
+        (None, True, False, True, 3),
+    ],
+)
+def test_a_message_like_one_that_passed_and_owes_nothing_passes_unasked(
+    known: Any, allow: bool, owed: bool, owes_nothing: bool, asked: int
+) -> None:
+    decider = Counting(allow, owed)
+    one = PolicyCheck(decider, Describer(known), lambda *_: owes_nothing)
+    assert {one.peek(CALL, 0.0) is None for _ in range(3)} == {allow}
+    assert decider.asked == asked
+
+
+def test_what_passed_is_forgotten_with_its_policy() -> None:
+    decider = Counting()
+    one = PolicyCheck(decider, Describer("same"), lambda *_: True)
+    assert one.peek(CALL, 0.0) is None
+    decider.allow = False
+    assert one.peek(CALL, 0.0) is None
+    one.forget()
+    assert isinstance(one.peek(CALL, 0.0), PolicyDenied)
+
+
+def test_what_the_old_policy_allowed_while_it_was_replaced_is_not_kept() -> None:
+    class Replaced(Counting):
+        """Another policy comes into force while this one decides."""
+
+        def decide(self, input: Input, *, id: str) -> Decision:
+            one.forget()
+            return super().decide(input, id=id)
+
+    decider = Replaced()
+    one = PolicyCheck(decider, Describer("same"), lambda *_: True)
+    assert one.peek(CALL, 0.0) is None
+    assert one.peek(CALL, 0.0) is None
+    assert decider.asked == 2
+
+
+def test_what_passed_is_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "PASSED_MAX", 10)
+    decider = Counting()
+    one = PolicyCheck(decider, describer := Describer(0), lambda *_: True)
+    for known in [*range(11), 10, 0]:
+        describer.facts = lambda *_, known=known: known  # type: ignore[method-assign]
+        assert one.peek(CALL, 0.0) is None
+    assert decider.asked == 12  # 10 was among those kept, 0 was not any more.
 
 
 def test_a_message_tells_of_itself() -> None:

@@ -19,6 +19,7 @@ from aip.errors import EffectInDoubt, InvalidPayload, NotFound
 from aip.orchestration.parse import parse
 from aip.orchestration.parse import vocabulary as v
 from aip.orchestration.plan import Plan
+from aip.protocols.mcp import child
 from aip.protocols.mcp.config import ServerConfig
 from aip.protocols.mcp.errors import ToolServerLost
 from aip.secret import keep_in_file
@@ -118,7 +119,8 @@ async def test_a_pinned_protocol_that_the_server_does_not_speak_is_an_error_not_
             await x.call("greet", name="Ada")
 
 
-async def test_a_server_has_its_start_timeout_and_no_longer() -> None:
+async def test_a_server_has_its_start_timeout_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "STOP_WAIT_S", 0.3)  # It does not listen to its end either.
     async with planned(f"{hostile('mute')}, start_timeout: 250ms") as x:
         with pytest.raises(ToolServerLost, match=r"was not ready within 0\.25 s"):
             await x.call("greet", name="Ada")

@@ -20,8 +20,15 @@ from aip.errors import (
     InvalidPayload,
     UnknownCapability,
 )
+from aip.protocols.mcp import child
 from aip.protocols.mcp.errors import ToolFailed, ToolServerDown, ToolServerLost, ToolServerUnusable
 from aip.protocols.mcp.limits import DOC_CHARS_MAX, RESTARTS_MAX, TOOLS_MAX
+
+
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of these servers do not end when they are asked to, and each such end takes this twice."""
+    monkeypatch.setattr(child, "STOP_WAIT_S", 0.3)
 
 
 async def refused(call: object) -> AIPError:
@@ -242,10 +249,10 @@ async def test_a_server_that_keeps_dying_is_given_up() -> None:
 
 async def test_a_server_that_does_not_stop_is_ended_with_its_children() -> None:
     async with hostile("stays") as x:
-        leader, child = (int(pid) for pid in (await x.call("greet", name="Ada")).split())
-        os.kill(child, 0)  # It is there.
+        leader, follower = (int(pid) for pid in (await x.call("greet", name="Ada")).split())
+        os.kill(follower, 0)  # It is there.
     assert await gone(leader)
-    assert await gone(child)
+    assert await gone(follower)
 
 
 async def test_a_server_ends_with_an_activation_that_is_fenced() -> None:
