@@ -6,14 +6,16 @@ it directly, so killing needs no actor alive; this one follows the fence, and ca
     follow     the fence → the outbox of notifications, at once; → the audit log, as soon as that takes it
     courier    the outbox → webhooks and mail (`AIP_HOME/notify.yaml`), each receiver for itself
     watch      what happens → the detectors (`AIP_HOME/kill.yaml`) → orders
+    lease      other nodes: what was raised there → the fence; what stands, and a term of at most 2 s → there
 
-None of the three waits for another: a slow receiver delays no order, and a log that is down delays no notification. Its journal
+None of them waits for another: a slow receiver delays no order, and a log that is down delays no notification. Its journal
 keeps how far the log and the notifications have come, and what is still to be told. Both files are read at the start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -23,9 +25,11 @@ import msgspec
 from aip import secret
 from aip.errors import AIPError, UsageError
 from aip.governance.kill import KillOrder, Level, reset, trigger
+from aip.governance.kill import lease as leases
 from aip.governance.kill import operators as register
 from aip.governance.kill import settings as kill_settings
 from aip.governance.kill.authority import check_raise, checked
+from aip.governance.kill.nodes import NodeBook
 from aip.governance.notify import settings as notify_settings
 from aip.governance.notify.courier import Courier
 from aip.governance.notify.event import encode, event_of
@@ -35,6 +39,7 @@ from aip.runtime.disk import DiskStorage
 from aip.runtime.journal import Journal
 from aip.runtime.ports import CellLost, NotSent
 
+from .following import decode_renewal
 from .health import read_all
 from .process import AUDIT_LOG, Process, rpc
 
@@ -68,6 +73,8 @@ class KillSwitch(Process):
         self._detectors = trigger.Detectors(self._settings.triggers)
         self._open_circuits: set[str] = set()
         self._moved = asyncio.Condition()
+        self._granter, self._granting = leases.Granter(self.fence), asyncio.Lock()
+        self._nodes = NodeBook(self.site.fence)
         self._courier = Courier(
             self._outbox,
             ways(self._receivers, lambda name: secret.resolve(name, self.site.home), time.time),
@@ -82,6 +89,7 @@ class KillSwitch(Process):
             orders=rpc(self._orders),
             observe=rpc(self._observe),
             notices=rpc(self._notices),
+            lease=self._lease,
         )
 
     def begin(self) -> None:
@@ -171,6 +179,25 @@ class KillSwitch(Process):
             return []
         history = await asyncio.to_thread(lambda: list(self.fence.history()))
         return [event_of(order, self._identity) for order in history[after : after + NOTICES_MAX]]
+
+    # Other nodes ----------------------------------------------------------------------------------------------------
+
+    async def _lease(self, payload: bytes) -> bytes:
+        """A node's renewal: at once where there is news, else after `WAIT_S`. What it raised is durable when this answers."""
+        renewal = decode_renewal(payload)
+        known = self.fence.revision()
+        grant = await self._grant(renewal)
+        if not grant.orders and not renewal.raised:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(leases.WAIT_S), self._moved:
+                    await self._moved.wait_for(lambda: self.fence.revision() != known)
+            grant = await self._grant(renewal)
+        self._nodes.heard(renewal.node)
+        return msgspec.msgpack.encode(grant)
+
+    async def _grant(self, renewal: leases.Renewal) -> leases.Grant:
+        async with self._granting:
+            return await asyncio.to_thread(self._granter.answer, renewal)
 
     # Following the fence --------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import psutil
 
 from aip.governance.kill import PLATFORM
+from aip.ids import pool_of
 from aip.settings import Home
 
 from .health import Health, read_all
@@ -46,7 +47,7 @@ def reached(page: Health, target: str) -> bool:
     if target == PLATFORM or kind == "node":
         return True
     if kind == "pool":
-        return cell and page.name.removeprefix("cell-").rpartition("-")[0] == name
+        return pool_of(page.name) == name
     if not cell:
         return target == f"run/{page.name.removeprefix('run-')}"
     return page.turns > 0 or not page.ok or bool(page.blocked_by)

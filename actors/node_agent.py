@@ -13,7 +13,13 @@ come back from their checkpoints.
     answers                                    some                               SIGKILL after the grace
     does not answer                            its page names a covered agent     SIGKILL after the grace
     does not answer                            all of it is covered               SIGKILL after the grace
-    does not answer                            neither                            `loop_fatal_s`, as ever
+    silent, and did not answer since the order its pool can host the target       SIGKILL after the grace: frozen, it cannot say
+    does not answer                            none of these                      `loop_fatal_s`, as ever
+
+SIGKILL ends a stopped process, too. One that outlives it (an uninterruptible wait, or a Ray that lost it) is named in the audit
+log, and to the root, which has `ray.kill` as its last means; so is a node agent that is silent itself (`last_resort.py`).
+
+On a node that is not the kill switch's it renews the lease without which no effect begins there (`following.py`).
 
 It also keeps a witness of the audit log (`witnessing.py`): a process that is not the log's own, and outlives it.
 """
@@ -21,23 +27,31 @@ It also keeps a witness of the audit log (`witnessing.py`): a process that is no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from aip.errors import AIPError
-from aip.governance.kill import Fate
+from aip.governance.kill import PLATFORM, Fate
+from aip.governance.kill.lease import Holder
+from aip.ids import base_type, pool_of, type_of
 from aip.runtime.ports import CellLost, NotSent
 from aip.settings import DEFAULT_LIMITS
 
+from .following import Following
 from .health import Health, read_all
-from .process import Process, rpc
+from .membership import decode
+from .process import NODE, Process, rpc
 from .witnessing import serve_witness
 
+KILL_SWITCH, ROOT = "kill", "orchestrator"
 LOOK_EVERY_S = 1.0
 END_GRACE_S = 5.0  # Long enough for a turn to clean up after its cancellation.
+SIGKILL_GRACE_S = 5.0  # The kernel needs milliseconds, but for a process in an uninterruptible wait.
 ASK_TIMEOUT_S = 1.0
 AGENTS_NAMED_MAX = 20  # In the audit entry.
 GRACE_S = 5.0  # The watchdog inside the process goes first: it knows more to say.
@@ -55,6 +69,14 @@ class NodeAgent(Process):
         )  # Cells that had nothing covered under the orders as they stand.
         self.task(self._look())
         self.task(self._enforce())
+        if self.name == NODE:
+            self.fence.lease.needless()  # The control room's node: its fence is the authority.
+        else:
+            holder = Holder(self.name, self.fence, self.fence.lease)
+            self.task(Following(self.name, holder, self._ask_switch, self.feed.note).run())
+
+    async def _ask_switch(self, renewal: bytes) -> bytes:
+        return await self.peers.call(KILL_SWITCH, "lease", renewal)
 
     async def _health(self) -> list[dict[str, Any]]:
         return [msgspec.to_builtins(page) for page in read_all(self.site.health)]
@@ -89,7 +111,7 @@ class NodeAgent(Process):
             return
         working = await self._overrun(page)
         if working is None:
-            working = self._covered_in_sight(page)
+            working = self._covered_in_sight(page) or await self._cannot_say(page)
         elif not working:
             self._obeys.add(cell)
         if not working:
@@ -111,12 +133,24 @@ class NodeAgent(Process):
 
     def _covered_in_sight(self, page: Health) -> list[str]:
         """What can be known of a cell that does not answer: who holds its loop, and orders on all that it has."""
-        pool = page.name.removeprefix("cell-").rpartition("-")[0]
+        pool = pool_of(page.name)
         names = [f"pool:{pool}"]
         if page.blocked_by:
             names.append(page.blocked_by.partition(" ")[0])
         silent = not page.ok or bool(page.blocked_by)
         return names[-1:] if silent and self.kill_check.conduct(*names).turns >= Fate.STOPPED else []
+
+    async def _cannot_say(self, page: Health) -> list[str]:
+        """The ending orders that a cell without a heartbeat may be working against."""
+        if page.ok:
+            return []
+        pool = pool_of(page.name)
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                types = decode(await self.peers.call(ROOT, "membership")).types
+        except (TimeoutError, AIPError, NotSent, CellLost):
+            types = None  # Nobody can say what it hosts, so it may host anything.
+        return [target for target in self.kill_check.standing if may_host(pool, target, types)]
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -128,6 +162,26 @@ class NodeAgent(Process):
             os.kill(page.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
+        self.task(self._see_it_end(page))
+
+    async def _see_it_end(self, page: Health) -> None:
+        await asyncio.sleep(SIGKILL_GRACE_S)
+        if not alive(page.pid):
+            return
+        self.feed.note("cell.outlived_sigkill", page.name, {"pid": page.pid, "generation": page.generation})
+        outlived = {"child": page.name, "generation": page.generation}
+        with contextlib.suppress(AIPError):  # A root that is away looks itself when it is back.
+            await self.peers.insist(ROOT, "outlived", msgspec.msgpack.encode(outlived))
+
+
+def may_host(pool: str, target: str, types: Mapping[str, str] | None) -> bool:
+    """Whether cells of this pool can be at work for the target, as far as `types` (type -> pool) tells. Pure."""
+    kind, colon, name = target.partition(":")
+    if types is None or target == PLATFORM or target.startswith("run/"):
+        return True
+    if colon:
+        return name == pool if kind == "pool" else True
+    return any(pool == home for known, home in types.items() if type_of(target) in (known, base_type(known)))
 
 
 def alive(pid: int) -> bool:

@@ -127,6 +127,18 @@ class SupervisorShell:
         self._step(StopRequested())
         await self.stopped.wait()
 
+    def end(self, name: str, generation: int) -> bool:
+        """End this generation of a child by Ray, at once; whether it was there. `_watch` reports it, as any death."""
+        living = self.living.get(name)
+        if living is None or living.info.get("generation") != generation:
+            return False
+        ray.kill(living.handle)
+        return True
+
+    @property
+    def next_generation(self) -> int:
+        return self._core.next_generation
+
     @property
     def tree_names(self) -> frozenset[str]:
         return frozenset(self._children) | frozenset(self.living)

@@ -8,28 +8,22 @@ from typing import Any
 import click
 
 from ..errors import UsageError
-from . import measure, text
+from . import text
 from .command import Noun
 from .contract import Json
 from .kill_reset import operator, reset
-from .output import Column, show_rows, show_value
+from .kill_status import ORDER_COLUMNS, level_of, recent_trouble, status, trouble_lines
+from .kill_watch import watch
+from .output import show_rows, show_value
 from .run_address import LAST, resolve
 from .session import Session, person, session
 
 LEVELS = ("throttle", "pause", "quarantine", "drain", "terminate", "revoke", "lockdown")
 RAISE = "raise"
-ORDER_COLUMNS = (
-    Column("TARGET", lambda row: row.get("target", "")),
-    Column("LEVEL", lambda row: level_of(dict(row))),
-    Column("SINCE", lambda row: measure.moment(row.get("at"))),
-    Column("BY", lambda row: row.get("by", "")),
-    Column("REASON", lambda row: row.get("reason", "")),
-)
-LISTED_MAX = 20
 
 
 class Kill(Noun):
-    """`aip kill TARGET`, and `aip kill status | reset | drill`: what is no command's name is a target, or its options."""
+    """`aip kill TARGET`, and `aip kill status | reset | drill | watch`: what is no command's name is a target, or its options."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in (*self.commands, *ctx.help_option_names):
@@ -50,17 +44,21 @@ class Kill(Noun):
     examples="""
     aip kill greeter/ada --reason "sends nonsense"
     aip kill run/last --level pause
+    aip kill tenant:acme --level throttle --rate 2
     aip kill --all --reason "stop everything"
+    aip kill --all --local
     aip kill --lift --all
     aip kill --list
     aip kill status
+    aip kill watch
     """,
 )
 def kill() -> None:
     """Stop an agent, an agent type, a run, a pool, a tenant, a capability, a node, or all of it, now.
 
     From the moment this returns nothing to, from or on behalf of the target is dispatched and no effect of it begins, until the
-    order is lifted. Asks nothing: an emergency stop that asks comes late.
+    order is lifted. Asks nothing: an emergency stop that asks comes late. What does not answer, and effects of the target of
+    which nobody knows the outcome, are listed behind it.
     """
 
 
@@ -116,6 +114,7 @@ def _raise(one: Session, target: str, level: str, rate: float, reason: str, *, l
     told = _plain(order) | {"unsettled": desk.unsettled(one.folder)}
     if local:
         told |= _end_local(one, target)
+    told |= recent_trouble(one, target, ended=told.get("killed", ()))
     word = "killed" if order.level is Level.TERMINATE else f"under {level_of(told)}"
     show_value(one, told, lambda: one.say(text.line(f"{target}: {word}")))
     for gateway in told["unsettled"]:
@@ -126,6 +125,8 @@ def _raise(one: Session, target: str, level: str, rate: float, reason: str, *, l
         one.say(text.line(f"ended  {name}"))
     for name in told.get("left", []):
         one.say(text.line(f"STILL ALIVE  {name}: SIGKILL was sent and did not end it"))
+    for line in trouble_lines(told):
+        one.say(line)
     one.say(text.line(f"next  aip kill --lift {'--all' if target == 'platform' else target}"))
 
 
@@ -142,63 +143,6 @@ def _lift(one: Session, target: str, reason: str) -> None:
         raise UsageError(f"no order stands against {target}", hint="see `aip kill --list`")
     order = desk.lift_alone(one.folder, target, reason or "lifted", operator(), one.clock())
     show_value(one, _plain(order), lambda: one.say(text.line(f"{target}: the order is lifted")))
-
-
-@kill.command(
-    "status",
-    examples="""
-    aip kill status
-    aip kill status -o json
-    """,
-)
-def status() -> None:
-    """What stands, what does not answer, and which effects nobody knows the outcome of.
-
-    Read from the files alone: it answers when no process of ours does.
-    """
-    one = session()
-    found = _status(one)
-
-    def render() -> None:
-        one.write(
-            f"epoch {found['epoch']}; lowering takes {found['reset_signers']} of {len(found['operators'])} operators"
-        )
-        show_rows(one, found["orders"], ORDER_COLUMNS, nothing="no kill order stands")
-        for title, rows in (("UNREACHABLE", found["unreachable"]), ("OUTCOME UNKNOWN", found["in_doubt"])):
-            for row in rows[:LISTED_MAX]:
-                one.write(f"{title}  {row}" if isinstance(row, str) else f"{title}  {_effect(row)}")
-            if len(rows) > LISTED_MAX:
-                one.write(f"{title}  and {len(rows) - LISTED_MAX} more (-o json)")
-
-    show_value(one, found, render)
-
-
-def _status(one: Session) -> Json:
-    from actors.health import read_all
-    from actors.platform_record import read_record
-
-    from ..governance.kill import desk, operators, settings
-    from ..governance.kill.in_doubt import in_doubt
-    from ..governance.segments import log_path, read
-
-    fence = desk.fence_of(one.folder)
-    orders = fence.orders()
-    pages = read_all(one.folder.platform / "health") if read_record(one.folder) is not None else []
-    path = log_path(one.folder.audit)
-    return {
-        "epoch": orders.epoch,
-        "revision": fence.revision(),
-        "orders": [_plain(order) for order in orders.standing.values()],
-        "reset_signers": settings.load(one.folder).reset_signers,
-        "operators": sorted(operators.public_keys(one.folder)),
-        "nodes": sorted(page.name for page in pages if page.name.startswith("node-")),
-        "unreachable": [page.name for page in pages if not page.ok],
-        "in_doubt": in_doubt(read(path)) if path.exists() else [],
-    }
-
-
-def _effect(row: Json) -> str:
-    return text.line(f"{row['agent']}  {row['effect']}  since {measure.moment(row['at'])}  key {row['key']}")
 
 
 @kill.command(
@@ -249,16 +193,14 @@ def _show_drill(one: Session, report: Any) -> None:
 
 
 kill.add_command(reset)
+kill.add_command(status)
+kill.add_command(watch)
 
 
 def standing(one: Session) -> list[Json]:
     from ..governance.kill import desk
 
     return [_plain(order) for order in desk.fence_of(one.folder).orders().standing.values()]
-
-
-def level_of(row: Json) -> str:
-    return f"throttle {row['rate']:g}/s" if row.get("level") == "throttle" else str(row.get("level", ""))
 
 
 def _plain(order: Any) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from click.testing import Result
 
 from aip.governance.kill import Fence, Level
+from aip.governance.kill.nodes import NodeBook
+from aip.governance.segments import log_path
 from aip.settings import Home
 
 Type = Callable[..., Result]
@@ -162,3 +165,49 @@ def test_a_drill_reports_how_long_a_stop_takes(typed: Type, home: Home) -> None:
     assert report["effects"] > 0
     assert report["late"] <= 1
     assert not standing(home)
+
+
+def entry(index: int, kind: str, agent: str, key: str, run: str = "") -> str:
+    detail = {"effect": "tickets", "key": key, "run": run}
+    return json.dumps({"index": index, "at": 1.0, "kind": kind, "subject": agent, "detail": detail}) + "\n"
+
+
+def test_a_kill_lists_the_nodes_it_does_not_reach_and_what_of_its_target_nobody_knows(
+    typed: Type, home: Home
+) -> None:
+    home.make()
+    Fence(home.state / "kill")
+    NodeBook(home.state / "kill", clock=lambda: time.time() - 60).heard("node-7")
+    NodeBook(home.state / "kill").heard("node-8")
+    home.audit.mkdir(parents=True, exist_ok=True)
+    log = log_path(home.audit)
+    log.write_text(
+        entry(0, "effect.begun", "greeter@0123456789ab/ada", "a", "r-1")
+        + entry(1, "effect.begun", "other@0123456789ab/eve", "b")
+        + entry(2, "effect.begun", "greeter@0123456789ab/ada", "c")
+        + entry(3, "effect.done", "greeter@0123456789ab/ada", "c")
+    )
+    told = typed("kill greeter --local")
+    assert told.exit_code == 0, told.output
+    assert "UNREACHABLE  node-7" in told.stderr
+    assert "node-8" not in told.stderr
+    assert told.stderr.count("OUTCOME UNKNOWN") == 1
+    assert "greeter@0123456789ab/ada  tickets" in told.stderr
+    one_alone = json.loads(typed("kill other/eve --json").stdout)
+    assert [row["key"] for row in one_alone["in_doubt"]] == ["b"]
+    everything = json.loads(typed("kill --all --json").stdout)
+    assert [row["key"] for row in everything["in_doubt"]] == ["a", "b"]
+    shown = json.loads(typed("kill status --json").stdout)
+    assert shown["nodes"] == ["node-7", "node-8"]
+    assert shown["unreachable"] == ["node-7"]
+    assert shown["lease"] == "not needed"
+
+
+def test_a_kill_holds_though_the_audit_log_cannot_be_read(typed: Type, home: Home) -> None:
+    home.make()
+    home.audit.mkdir(parents=True, exist_ok=True)
+    log_path(home.audit).write_text("no entry\n")
+    told = typed("kill greeter")
+    assert told.exit_code == 0
+    assert "cannot be read" in told.stderr
+    assert set(standing(home)) == {"greeter"}

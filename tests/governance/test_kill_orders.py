@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kill_kit import ASKER, GREETER, Board, envelope, folded, order
 
-from aip.errors import Denied, UsageError
-from aip.governance.kill import KillOrder, Level, check_target
+from aip.errors import Denied, Killed, UsageError
+from aip.governance.kill import LADDER, Fate, Fence, KillCheck, KillOrder, Level, check_target
 from aip.governance.kill.authority import check_raise, checked
 from aip.governance.kill.orders import strictest
 from aip.governance.kill.target import names
@@ -208,3 +208,68 @@ def test_a_rate_belongs_to_a_throttle_and_is_bounded(level, rate):
 
 def test_nothing_is_strictest_of_nothing():
     assert strictest([]) is None
+
+
+def test_what_was_revoked_stays_void_when_the_order_is_lowered_until_it_is_issued_anew(tmp_path):
+    fence = Fence(tmp_path)
+    check = KillCheck.at(fence)
+    fence.write(order("nobody"))
+    issued = check.orders.epoch
+    assert check.credential(envelope(), issued) is None
+    fence.write(order("greeter", Level.REVOKE))
+    assert isinstance(check.credential(envelope(), issued), Killed)
+    fence.write(order("greeter", lifted=True))
+    assert check.effect(envelope(), 0.0) is None, "nothing stands"
+    assert isinstance(check.credential(envelope(), issued), Killed)
+    assert check.credential(envelope(recipient="other/1"), issued) is None
+    assert check.credential(envelope(), check.orders.epoch) is None
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_the_levels_that_make_credentials_void_are_those_of_the_ladder(level):
+    orders = folded(order("platform", level))
+    assert (orders.void_since(envelope()) > 0) is (LADDER[level].credentials is Fate.VOID)
+
+
+def test_a_milder_order_on_a_revoked_target_revokes_nothing_again():
+    orders = folded(order("greeter", Level.REVOKE), order("greeter", Level.PAUSE))
+    assert orders.void_since(envelope()) == 1
+
+
+def test_credentials_of_descendants_are_revoked_with_their_parent_also_after_the_lift():
+    orders = folded(order("parent/1", Level.LOCKDOWN), order("parent/1", lifted=True))
+    assert orders.inheritable
+    orders.inherit({"parent/1": ["child/1"], "child/1": ["grandchild/1", "parent/1"]})
+    assert orders.void_since(envelope(recipient="grandchild/1")) == 1
+    assert orders.void_since(envelope(recipient="stranger/1")) == 0
+
+
+def test_a_node_that_follows_takes_what_it_revoked_itself_for_newer_than_all_it_was_told(tmp_path):
+    switch, node = Fence(tmp_path / "switch"), Fence(tmp_path / "node")
+    for number in range(3):
+        switch.write(order(f"other/{number}"))
+    node.follow(switch.identity())
+    node.merge(list(switch.history()))
+    check = KillCheck.at(node)
+    issued = check.orders.epoch
+    node.write(order("greeter", Level.REVOKE))
+    assert isinstance(check.credential(envelope(), issued), Killed)
+    switch.adopt(node.identity(), node.untold())
+    node.merge(list(switch.history()))
+    assert isinstance(check.credential(envelope(), issued), Killed)
+    assert check.credential(envelope(), check.orders.epoch) is None
+
+
+def test_an_agent_stops_itself_and_its_descendants_only(tmp_path):
+    fence = Fence(tmp_path)
+    check = KillCheck.at(fence)
+    fence.born("a@0123456789ab/1", "b@0123456789ab/1")
+    for target in ("c@0123456789ab/1", "platform", "a", "a@0123456789ab/2"):
+        with pytest.raises(Denied, match="may stop itself"):
+            check.stop("a@0123456789ab/1", target, "no", 1.0)
+    check.stop("a@0123456789ab/1", "b@0123456789ab/1", "odd", 1.0)
+    check.stop("a@0123456789ab/1", "a@0123456789ab/1", "done", 1.0)
+    assert [(one.target, one.by, one.reason) for one in fence.history()] == [
+        ("b@0123456789ab/1", "a@0123456789ab/1", "odd"),
+        ("a@0123456789ab/1", "a@0123456789ab/1", "done"),
+    ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import http.server
 import json
+import os
+import signal
 import threading
 import time
 from typing import ClassVar
@@ -12,7 +14,7 @@ from typing import ClassVar
 import pytest
 from ray_kit import kill9, pids, until
 
-from aip.errors import AgentLost, AIPError
+from aip.errors import AgentLost, AIPError, Killed
 from aip.governance.kill import Level, desk
 from aip.governance.segments import log_path, read
 
@@ -106,3 +108,29 @@ def test_a_cell_whose_agent_holds_on_after_its_kill_is_ended_and_its_neighbours_
     assert after != before
     ended = [e for e in read(log_path(home.audit)) if e["kind"] == "cell.killed_by_order"]
     assert address in ended[-1]["detail"]["agents"]
+
+
+def test_a_frozen_cell_is_ended_for_its_agent_that_was_killed_and_comes_back(platform, deploy, home):
+    address = deploy("agents:Counter/frozen")
+    before = platform.call(address, "where")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(platform.call, address, "sleep", {"seconds": 50})
+        time.sleep(0.5)
+        os.kill(before, signal.SIGSTOP)
+        desk.raise_order(home, address, "test", "user:ada", time.time())
+        try:
+            with pytest.raises(Killed):
+                call.result(timeout=5)
+            # Its neighbours do not wait for the watchdog: a thread of a process that is stopped as a whole.
+            until(lambda: pids(platform).get(cell_of(home, before)) not in (None, before), timeout_s=25)
+        finally:
+            desk.lift_alone(home, address, "test", "ada", time.time())
+    assert platform.call(address, "where", timeout_s=25) != before
+    ended = [e for e in read(log_path(home.audit)) if e["kind"] == "cell.killed_by_order"]
+    assert ended[-1]["detail"]["pid"] == before
+
+
+def cell_of(home, pid: int) -> str:
+    """The name of the cell that this was, whichever generation lives by now."""
+    ended = [e for e in read(log_path(home.audit)) if e["kind"] == "process.started"]
+    return next(e["subject"] for e in ended if e["detail"]["pid"] == pid)

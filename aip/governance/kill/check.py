@@ -4,8 +4,12 @@
     waits      a message that stands in a mailbox is held back for now
     take       ... is not, and begins: it counts against the throttles that cover it
     peek       what is under way on behalf of a message must end                      Killed, or None
-    effect     an effect wants to begin                                               Killed, or None
+    effect     an effect wants to begin                                               Killed, LeaseLapsed, or None
+    credential one that was issued at an epoch is used on behalf of a message         Killed, or None
     born       an agent is about to be born of another
+    stop       an agent ends itself or what descends from it                          done, or Denied
+
+On a node that needs a lease (`lease.py`) and has none, mail waits and effects are refused whatever stands.
 
 The orders are read again when the fence's revision moves. With nothing standing each question is one call and two comparisons
 (some 100 ns); with any number of orders its cost grows with the chain of the message only.
@@ -13,11 +17,14 @@ The orders are read again when the fence's revision moves. With nothing standing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence
 
-from ...errors import Killed
+from ...errors import Killed, Refused, UsageError
 from ...runtime.envelope import Envelope
+from .authority import check_raise, checked
+from .fence import Fence
 from .ladder import ENDING, FREE, LADDER, Conduct, Fate, Level
+from .lease import WORD, LeaseLapsed
 from .orders import KillOrder, KillOrders, strictest
 from .pace import Pace
 from .target import PLATFORM, names_of
@@ -25,7 +32,7 @@ from .target import PLATFORM, names_of
 NO_MESSAGES = frozenset(level for level, conduct in LADDER.items() if conduct.messages >= Fate.REFUSED)
 NO_TURNS = frozenset(level for level, conduct in LADDER.items() if conduct.turns >= Fate.STOPPED)
 NO_EFFECTS = frozenset(level for level, conduct in LADDER.items() if conduct.effects >= Fate.REFUSED)
-PACE_WORDS = 511  # As many as a page has beside its revision.
+PACE_WORDS = WORD - 1  # As many as a page has beside its revision and the lease.
 
 
 class KillCheck:
@@ -40,6 +47,9 @@ class KillCheck:
         pace: MutableSequence[int] | None = None,
         on_birth: Callable[[str, str], None] | None = None,
         look_again: Callable[[], None] | None = None,
+        lapsed: Callable[[], bool] | None = None,
+        write: Callable[[KillOrder], None] | None = None,
+        children: Callable[[], Mapping[str, Iterable[str]]] = dict,
     ) -> None:
         self._revision = revision
         self._read = orders
@@ -47,10 +57,28 @@ class KillCheck:
         self._pace = Pace([0] * PACE_WORDS if pace is None else pace)
         self._on_birth = on_birth
         self._look_again = look_again
+        self._lapsed = lapsed
+        self._write = write
+        self._children = children
         self._known = -1
         self._orders = KillOrders()
         self._holding = False
         self._any = False
+
+    @classmethod
+    def at(cls, fence: Fence, places: tuple[str, ...] = ()) -> KillCheck:
+        """The check of a process that hosts agents or does effects: all that the fence of its node has to say."""
+        return cls(
+            fence.revision,
+            fence.orders,
+            places=places,
+            pace=fence.pace,
+            on_birth=fence.born,
+            look_again=fence.look_again,
+            lapsed=fence.lease.lapsed,
+            write=fence.write,
+            children=fence.children,
+        )
 
     # The guard's questions ------------------------------------------------------------------------------------------
 
@@ -64,10 +92,28 @@ class KillCheck:
             self.refresh()
         return self._refused(envelope, NO_TURNS) if self._any else None
 
-    def effect(self, envelope: Envelope, now: float) -> Killed | None:
+    def effect(self, envelope: Envelope, now: float) -> Refused | None:
         if self._revision() != self._known:
             self.refresh()
-        return self._refused(envelope, NO_EFFECTS) if self._any else None
+        if self._any and (refused := self._refused(envelope, NO_EFFECTS)) is not None:
+            return refused
+        if self._lapsed is not None and self._lapsed():
+            return LeaseLapsed("this node's lease from the kill switch has run out: no effect begins here")
+        return None
+
+    def credential(self, envelope: Envelope, issued: int) -> Killed | None:
+        """`issued` is the newest order's epoch when it was. What was revoked stays void when the order is lowered."""
+        if self._revision() != self._known:
+            self.refresh()
+        void_since = self._orders.void_since(envelope, self._places)
+        if issued >= void_since:
+            return None
+        return Killed(
+            f"a credential of {envelope.recipient} was issued before order {void_since} revoked it",
+            hint="one that is issued after the order was lowered counts: `aip kill status`",
+            issued=issued,
+            void_since=void_since,
+        )
 
     def _refused(self, envelope: Envelope, levels: frozenset[Level]) -> Killed | None:
         order = self._orders.against(envelope, self._places)
@@ -77,11 +123,13 @@ class KillCheck:
         """Whether anything at all may have to wait: what a mailbox asks before it looks at its mail."""
         if self._revision() != self._known:
             self.refresh()
-        return self._holding
+        return self._holding or (self._lapsed is not None and self._lapsed())
 
     def waits(self, envelope: Envelope, now: float) -> bool:
         if not self.holds():
             return False
+        if self._lapsed is not None and self._lapsed():
+            return True
         order = self._orders.against(envelope, self._places)
         fate = Fate.GOES_ON if order is None else LADDER[order.level].waiting
         if fate is Fate.METERED:
@@ -100,6 +148,14 @@ class KillCheck:
         if self._any and self._orders.adopt(parent, child) is not None and self._look_again is not None:
             self._look_again()
 
+    def stop(self, by: str, target: str, reason: str, now: float) -> None:
+        """An agent ends itself, or what descends from it: in force when this returns. Raises `Denied`, `UsageError`."""
+        if self._write is None:
+            raise UsageError("orders are not raised here", hint="aip kill TARGET")
+        order = checked(target, by, reason, now)
+        check_raise(by, order.target, self._children())
+        self._write(order)
+
     # For whoever starts, restarts or credentials --------------------------------------------------------------------
 
     def conduct(self, *names: str) -> Conduct:
@@ -113,6 +169,13 @@ class KillCheck:
             self.refresh()
         every = [known for name in names for known in (names_of(name) if "/" in name else (name,))]
         return strictest(self._orders.covering((PLATFORM, *self._places, *every)))
+
+    def level(self, envelope: Envelope) -> str:
+        """The level of the strictest order that covers this message, or `none`: what policies are told."""
+        if self._revision() != self._known:
+            self.refresh()
+        order = self._orders.against(envelope, self._places) if self._any else None
+        return "none" if order is None else str(order.level)
 
     @property
     def standing(self) -> Mapping[str, KillOrder]:

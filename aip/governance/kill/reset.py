@@ -27,7 +27,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ...errors import Denied, InvalidPayload
-from ..canonical import canonical
+from ..canonical import canonical, from_base64
 from .ladder import Level
 from .orders import KillOrder, KillOrders
 
@@ -185,18 +185,10 @@ def _signers(signed: SignedReset, operators: Mapping[str, bytes]) -> tuple[str, 
                 f"{one.operator!r} is no operator of this platform", hint="see `aip kill reset operators`"
             )
         try:
-            Ed25519PublicKey.from_public_bytes(key).verify(_signature(one.signature), payload)
+            Ed25519PublicKey.from_public_bytes(key).verify(from_base64(one.signature), payload)
         except (InvalidSignature, ValueError):
             raise ResetRefused(
                 f"the signature of {one.operator} does not hold: the reset was changed after it was given"
             ) from None
         found.setdefault(key, one.operator)
     return tuple(found.values())
-
-
-def _signature(text: str) -> bytes:
-    """Only the canonical text of a signature: base64 has spare bits at its end that a lenient decoder drops."""
-    signature = base64.b64decode(text, validate=True)
-    if base64.b64encode(signature).decode() != text:
-        raise ValueError("not canonical base64")
-    return signature
