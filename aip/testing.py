@@ -7,6 +7,9 @@ The cells, the guard, the mailboxes, activation, checkpoints and effects are the
 the way between cells is a function call, and checkpoints live in memory. `cells=2` spreads the agents over two cells.
 `configured(Writer, "critic", tone="harsh")` hosts a class under a name of its own with a configuration, as a plan does;
 `budget={"tokens": 1_000}` puts every call of the test under one account, and `p.spent` tells what it came to.
+`effects={"tickets": callable}` gives agents the connector `tickets` (`ctx.effect("tickets", {...})`): the callable is the outside
+world, and the way to it is the effect gateway's (`testing_effects.py`). `p.kill("greeter/ada")` raises a kill order, which
+`p.lift("greeter/ada")` takes back.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 
 from .agent import agent_of, type_name
 from .errors import AIPError, NotFound
+from .governance.kill import KillCheck, KillOrder, KillOrders, Level, check_target
 from .ids import check_address
 from .orchestration.budget import Ledger
 from .orchestration.parse.added import source_of
@@ -30,10 +34,11 @@ from .runtime.activation import AgentType
 from .runtime.cell import Cell
 from .runtime.checkpoint import MemoryCheckpoints
 from .runtime.envelope import Envelope, Kind
-from .runtime.guard import Check, Guard, OpenFence, Permit
+from .runtime.guard import Check, Guard, Permit
 from .runtime.placement import CellRecord, Membership, Placement
 from .runtime.ports import CellLost, NotSent
 from .settings import DEFAULT_LIMITS, Limits
+from .testing_effects import LocalEffects, Outside, gateway
 
 CLIENT = "client/test"
 ACCOUNT = "test"
@@ -145,6 +150,37 @@ class LocalTransport:
         return ack
 
 
+class Orders:
+    """The kill orders of a test, behind the revision that a fence page has."""
+
+    def __init__(self) -> None:
+        self._history: list[KillOrder] = []
+        self._children: dict[str, list[str]] = {}
+        self.check = KillCheck(
+            self.revision,
+            self._orders,
+            on_birth=self._born,
+            write=self.write,
+            children=lambda: self._children,
+        )
+
+    def revision(self) -> int:
+        return len(self._history)
+
+    def write(self, order: KillOrder) -> None:
+        self._history.append(order)
+
+    def _born(self, parent: str, child: str) -> None:
+        self._children.setdefault(parent, []).append(child)
+
+    def _orders(self) -> KillOrders:
+        orders = KillOrders()
+        for order in self._history:
+            orders.apply(order)
+        orders.inherit(self._children)
+        return orders
+
+
 class TestPlatform:
     """A platform in this process. `call`, `tell`, `stream` speak to agents as a client."""
 
@@ -157,6 +193,7 @@ class TestPlatform:
         limits: Limits,
         checks: Sequence[Check | Permit],
         budget: Mapping[str, int] | None,
+        effects: Mapping[str, Outside],
     ) -> None:
         self.audit = MemoryAudit()
         self.checkpoints = MemoryCheckpoints()
@@ -164,12 +201,15 @@ class TestPlatform:
         self.limits = limits
         self._kinds = kinds
         self._checks = checks
+        self._orders = Orders()
+        fence = self._orders.check, self._orders.revision
+        self._gateway = gateway(effects, self.checkpoints, self.audit, *fence, time.time)
         self._ledger = Ledger()
         self._account = "" if budget is None else ACCOUNT
         self._ledger.open(ACCOUNT, budget or {})
         self._sequence = 0
         self.added: dict[str, Any] = {}  # What agents added to their run (`ctx.add_tasks`), by name.
-        names = [f"cell-{index}" for index in range(cells)]
+        names = [f"cell-test-{index}" for index in range(cells)]
         self.membership = Membership(
             epoch=1,
             pools={
@@ -193,9 +233,10 @@ class TestPlatform:
             transport=LocalTransport(self.cells),
             checkpoints=self.checkpoints,
             audit=self.audit,
-            guard=Guard(OpenFence(), [*self._checks, *purses.checks]),
+            guard=Guard(self._orders.check, [*self._checks, *purses.checks]),
             resolver=Names(self._kinds, self.added),
             purses=purses,
+            effects=LocalEffects(self._gateway, name, generation, self._orders.revision, time.time),
             clock=time.time,
             rng=random.Random(generation),
             limits=self.limits,
@@ -218,6 +259,15 @@ class TestPlatform:
             CLIENT, self._sequence, target, capability, arguments, kind=kind, timeout_s=timeout_s, **fields
         )
         return cell, envelope
+
+    def kill(self, target: str, level: Level = Level.TERMINATE) -> None:
+        """In force when this returns, as `aip kill` is: the guards, the mailboxes and the gateway ask it."""
+        order = KillOrder(check_target(target), time.time(), "user:test", "the test says so", level=level)
+        self._orders.write(order)
+
+    def lift(self, target: str) -> None:
+        order = KillOrder(check_target(target), time.time(), "user:test", "the test says so", lifted=True)
+        self._orders.write(order)
 
     @property
     def spent(self) -> Mapping[str, int]:
@@ -269,10 +319,11 @@ async def platform(
     limits: Limits = DEFAULT_LIMITS,
     checks: Sequence[Check | Permit] = (),
     budget: Mapping[str, int] | None = None,
+    effects: Mapping[str, Outside] | None = None,
 ) -> AsyncIterator[TestPlatform]:
     """A platform that hosts these agent classes (functions, `configured` ones); stopped, with every `on_stop`, at the end."""
     kinds = [thing if isinstance(thing, AgentType) else configured(thing) for thing in things]
-    running = TestPlatform(kinds, cells, limits, checks, budget)
+    running = TestPlatform(kinds, cells, limits, checks, budget, effects or {})
     for cell in running.cells.values():
         cell.start()
     try:
@@ -282,4 +333,4 @@ async def platform(
             await cell.stop()
 
 
-__all__ = ["AIPError", "LocalTransport", "MemoryAudit", "TestPlatform", "configured", "platform"]
+__all__ = ["AIPError", "Level", "LocalTransport", "MemoryAudit", "TestPlatform", "configured", "platform"]

@@ -4,6 +4,7 @@
     stamp     who asks: the cell's MAC, once, fresh                                  refused, nothing recorded but the refusal
     request   the connector's model and allow-lists; a description for people        refused
     fence     a look at the kill orders, before any work                             refused
+    grant     the connector is among those that the plan gives this agent            refused
     policy    the decision, asked for with what is to be done                        refused; also where nobody decides
     room      rate and places of the connector                                       refused, retryable
     intent    the ledger's record: incarnation current, key unused; fsynced          fenced, answered again, or in doubt
@@ -73,6 +74,7 @@ class Step(StrEnum):
     STAMP = "stamp"
     REQUEST = "request"
     FENCE = "fence"
+    GRANT = "grant"
     POLICY = "policy"
     ROOM = "room"
     INTENT = "intent"
@@ -83,7 +85,9 @@ class Step(StrEnum):
     RECORD = "record"
 
 
-BEFORE_RECORD = frozenset({Step.STAMP, Step.REQUEST, Step.FENCE, Step.POLICY, Step.ROOM, Step.INTENT})
+BEFORE_RECORD = frozenset(
+    {Step.STAMP, Step.REQUEST, Step.FENCE, Step.GRANT, Step.POLICY, Step.ROOM, Step.INTENT}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,12 @@ class Ruling:
     revision: str = ""
     id: str = ""
     obligations: tuple[Mapping[str, Any], ...] = ()
+
+
+class Grants(Protocol):
+    async def check(self, stamp: Stamp) -> None:
+        """Raises `NotGranted` (`grant.py`)."""
+        ...
 
 
 class Policy(Protocol):
@@ -141,6 +151,7 @@ class _Effect:
     envelope: Envelope
     step: Step = Step.STAMP
     connector: Connector | None = None
+    asked: Any = None  # The request, decoded.
     wish: Any = None
     says: str = ""
     ruling: Ruling = field(default_factory=lambda: Ruling(False))
@@ -174,6 +185,7 @@ class Gateway:
         connectors: Mapping[str, Connector],
         *,
         stamps: Stamps,
+        grants: Grants,
         policy: Policy,
         fence: Fence,
         ledger: Ledger,
@@ -183,6 +195,7 @@ class Gateway:
         step: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._stamps = stamps
+        self._grants = grants
         self._policy = policy
         self._fence = fence
         self._ledger = ledger
@@ -230,6 +243,8 @@ class Gateway:
             connector = self._admit(effect)
             left_s = min(effect.stamp.deadline - self._clock(), connector.config.timeout_s)
             async with asyncio.timeout(left_s) as effect.time:
+                effect.step = Step.GRANT
+                await self._grants.check(effect.stamp)
                 await self._rule(effect, connector)
                 effect.step = Step.ROOM
                 async with self._quotas[effect.stamp.connector].place(self._clock()):
@@ -251,19 +266,22 @@ class Gateway:
         self._stamps.verify(stamp, effect.request, self._clock())
         effect.step = Step.REQUEST
         connector = effect.connector = self._find(stamp.connector)
-        effect.wish = connector.check(_decode(effect.request))
+        effect.asked = _decode(effect.request)
+        effect.wish = connector.check(effect.asked)
         effect.says = str(self._vault.hide(line(connector.describe(effect.wish))))
         effect.step = Step.FENCE
         if (refusal := self._fence.against(effect.envelope, self._clock())) is not None:
             raise refusal
+        effect.step = Step.ROOM
+        self._quotas[
+            stamp.connector
+        ].refuse_full()  # Before policy is asked: that costs more than all else here.
         return connector
 
     async def _rule(self, effect: _Effect, connector: Connector) -> None:
         effect.step = Step.POLICY
         stamp = effect.stamp
-        proposal = Proposal(
-            stamp.connector, connector.kind, _decode(effect.request), effect.says, stamp.key, stamp
-        )
+        proposal = Proposal(stamp.connector, connector.kind, effect.asked, effect.says, stamp.key, stamp)
         try:
             ruling = effect.ruling = await self._policy.rule(proposal)
         except AIPError:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import ipaddress
 import re
 import ssl
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from . import address
 from .connector import ConnectorConfig, Prepared, Request, as_json
-from .exchange import open_exchange
+from .exchange import Kept, open_exchange
 from .failure import NotAllowed
 from .place import Place, Rule
 from .vault import Vault, is_secret
@@ -28,6 +29,7 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 RULES_MAX = 256
 HEADERS_MAX = 64
 HEADER_CHARS_MAX = 8_192
+KEEP_ALIVE_S_MAX = 300.0  # Servers and what stands before them seldom keep an idle connection longer.
 BODY_BYTES_MAX = 8 * 2**20  # Nothing larger fits the message that asks.
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}\Z")  # RFC 9110, 5.6.2
 _FIELD_TEXT = re.compile(r"[\t\x20-\x7e]*\Z")  # No CR, LF, NUL: nothing in a header ends it.
@@ -75,6 +77,9 @@ class WebConfig(ConnectorConfig):
     ca_file: str = ""  # Trusted instead of the system's certificate authorities.
     response_bytes_max: int = Field(default=2**20, ge=0, le=BODY_BYTES_MAX)
     body_s: float = Field(default=10.0, gt=0, le=600)  # From the head of an answer to its end.
+    # How long an idle connection is kept for the next effect; 0: not at all. It must be less than the server keeps its own: one
+    # that is closed just as we write puts an effect in doubt.
+    keep_alive_s: float = Field(default=0.0, ge=0, le=KEEP_ALIVE_S_MAX)
 
     @field_validator("private")
     @classmethod
@@ -142,7 +147,7 @@ class HttpRequest(Request):
             raise ValueError(f"{self.method} has no body")
         return self
 
-    @property
+    @cached_property
     def place(self) -> Place:
         return Place.of(self.url)
 
@@ -198,18 +203,24 @@ class Web:
         self._config = config
         self._vault = vault
         self._resolve = resolve
+        self._networks = config.networks
+        self._kept = Kept(config.keep_alive_s)
         self._context: ssl.SSLContext | None = None
 
     async def open(self, place: Place, method: str, headers: dict[str, str], body: bytes) -> Prepared:
         answers = [place.host] if address.literal(place.host) else await self._ask(place)
-        addresses = address.vetted(place.host, answers, self._config.networks)
+        addresses = address.vetted(place.host, answers, self._networks)
+        framing = {"Accept-Encoding": "identity"} | (
+            {} if self._config.keep_alive_s else {"Connection": "close"}
+        )
         return await open_exchange(
             place,
             addresses,
             self._trust() if place.scheme == "https" else None,
             method,
-            {**headers, "Accept-Encoding": "identity", "Connection": "close"},
+            headers | framing,
             body,
+            kept=self._kept,
             body_bytes_max=self._config.response_bytes_max,
             body_s=self._config.body_s,
             hide=self._vault.hide,

@@ -54,14 +54,17 @@ class Quota:
         self._places = asyncio.Semaphore(concurrency)
         self._waiting = 0
 
+    def refuse_full(self) -> None:
+        if self._waiting >= WAITING_MAX:
+            raise ConnectorBusy(f"{WAITING_MAX} effects wait for {self._name} already")
+
     @asynccontextmanager
     async def place(self, now: float) -> AsyncIterator[None]:
         """Raises `ConnectorBusy`; otherwise holds a place."""
         wait_s = self._bucket.take(now)
         if wait_s:
             raise ConnectorBusy(f"{self._name} has used up its rate", retry_after_s=round(wait_s, 3))
-        if self._waiting >= WAITING_MAX:
-            raise ConnectorBusy(f"{WAITING_MAX} effects wait for {self._name} already")
+        self.refuse_full()
         self._waiting += 1
         try:
             await self._places.acquire()
@@ -71,3 +74,31 @@ class Quota:
             yield
         finally:
             self._places.release()
+
+
+class Places:
+    """Places by name, so many of each: what is asked of one connector does not hold up what is asked of another.
+
+    For the asking side, a cell: its agents' requests wait there, each in its turn, and so their mail waits, and so their senders
+    do. A gateway that is asked for more than it can do would spend its time on refusing.
+    """
+
+    def __init__(self, of_each: int) -> None:
+        self._of_each = of_each
+        self._places: dict[str, tuple[asyncio.Semaphore, list[None]]] = {}
+
+    @asynccontextmanager
+    async def one(self, name: str) -> AsyncIterator[None]:
+        """Holds a place of this name, once there is one. A name is kept in mind only while somebody is there for it."""
+        semaphore, present = self._places.setdefault(name, (asyncio.Semaphore(self._of_each), []))
+        present.append(None)
+        try:
+            async with semaphore:
+                yield
+        finally:
+            present.pop()
+            if not present:
+                del self._places[name]
+
+    def __len__(self) -> int:
+        return len(self._places)

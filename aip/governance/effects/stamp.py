@@ -7,6 +7,7 @@ with one block). It stamps on behalf of the agents it hosts; the MAC covers ever
     altered     another request, agent, incarnation or key under a good MAC            → refused, the MAC does not verify
     stale       older than `AGE_S_MAX`, or from a generation of the cell that a newer one has replaced  → refused
     replayed    the same stamp a second time                                            → refused; a retry makes a new stamp
+    void        made with a key that was issued before an order revoked it             → refused, also when that was lowered
     ahead       the sender knew a later kill revision than the gateway does             → refused until the gateway has caught up
 
 What it does not say: that the agent is hosted by that cell, and that its incarnation is the current one. The shard that keeps
@@ -59,6 +60,7 @@ class Stamp(msgspec.Struct, frozen=True, array_like=True):
     tenant: str = ""
     capability: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    issued: int = 0  # The newest kill order's epoch when the cell's key was issued.
     mac: bytes = b""
 
     def told(self) -> Envelope:
@@ -81,12 +83,49 @@ class Stamp(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
+def stamp_of(
+    cause: Envelope,
+    *,
+    cell: str,
+    generation: int,
+    agent: str,
+    incarnation: int,
+    epoch: int,
+    at: float,
+    nonce: str,
+    connector: str,
+    key: str,
+    deadline: float,
+) -> Stamp:
+    """The stamp, still without its MAC, of an agent that asks in the turn of the message `cause`."""
+    return Stamp(
+        cell=cell,
+        generation=generation,
+        agent=agent,
+        incarnation=incarnation,
+        envelope=cause.id,
+        epoch=epoch,
+        at=at,
+        nonce=nonce,
+        connector=connector,
+        key=key,
+        deadline=deadline,
+        sender=cause.sender,
+        chain=cause.chain,
+        run=cause.run,
+        tenant=cause.tenant,
+        capability=cause.capability,
+        labels=cause.labels,
+    )
+
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def cell_key(platform_key: bytes, cell: str, generation: int) -> bytes:
-    """The stamp key of one generation of one cell. Names hold no `#`, so no two cells share one."""
-    return hmac.digest(platform_key, f"aip effect stamp\x00{cell}#{generation}\x01".encode(), "sha256")
+def cell_key(platform_key: bytes, cell: str, generation: int, issued: int = 0) -> bytes:
+    """The stamp key of one generation of one cell, issued at that epoch. Names hold no `#`, so no two cells share one."""
+    name = f"aip effect stamp\x00{cell}#{generation}#{issued}\x01"
+    return hmac.digest(platform_key, name.encode(), "sha256")
 
 
 def request_digest(request: bytes) -> bytes:
@@ -106,18 +145,24 @@ def _mac(stamp: Stamp, key: bytes, request: bytes) -> bytes:
 class Stamps:
     """Verifies stamps, and remembers those of the last seconds. Pure; one for each gateway."""
 
-    def __init__(self, platform_key: bytes, revision: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        platform_key: bytes,
+        revision: Callable[[], int],
+        void: Callable[[Envelope, int], Refused | None] = lambda envelope, issued: None,
+    ) -> None:
         if len(platform_key) < KEY_BYTES:
             raise ValueError(f"a stamp key has at least {KEY_BYTES} bytes")
         self._platform_key = platform_key
         self._revision = revision
+        self._void = void  # Whether what was issued at an epoch was revoked since.
         self._generations: dict[str, int] = {}  # Bounded by the platform's cells: only verified names get in.
         self._seen: set[bytes] = set()
         self._order: deque[tuple[float, bytes]] = deque()
 
     def verify(self, stamp: Stamp, request: bytes, now: float) -> None:
         """Returns for a stamp that is good, once. Raises `StampInvalid`, or `PlatformUnavailable` where this side is behind."""
-        key = cell_key(self._platform_key, stamp.cell, stamp.generation)
+        key = cell_key(self._platform_key, stamp.cell, stamp.generation, stamp.issued)
         if not hmac.compare_digest(stamp.mac, _mac(stamp, key, request)):
             raise StampInvalid(f"the stamp of {stamp.cell!r} does not verify", reason="forged")
         if not now - AGE_S_MAX <= stamp.at <= now + AHEAD_S_MAX:
@@ -129,6 +174,8 @@ class Stamps:
             )
         if stamp.epoch > self._revision():
             raise PlatformUnavailable("the gateway has not seen the kill order that the sender has")
+        if (refusal := self._void(stamp.told(), stamp.issued)) is not None:
+            raise refusal
         self._once(stamp.mac, now)
         self._generations[stamp.cell] = stamp.generation
 

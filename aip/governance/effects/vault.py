@@ -80,6 +80,11 @@ def is_secret(text: str) -> bool:
     return _REFERENCE.search(text) is not None
 
 
+def references(text: str) -> list[str]:
+    """The secrets that a configured text refers to."""
+    return _REFERENCE.findall(text)
+
+
 def check_reference(text: str) -> str:
     """For pydantic: the reference itself, or a complaint that does not repeat what may be the secret."""
     if not secret.is_reference(text):

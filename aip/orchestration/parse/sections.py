@@ -23,11 +23,14 @@ from .reader import Reader
 from .vocabulary import (
     ATTEMPTS_MAX,
     CONCURRENCY_MAX,
+    CONNECTOR_FORM,
+    CONNECTORS_MAX,
     ISOLATIONS,
     LABEL_LIMIT_FORM,
     NOT_YET_USES,
-    NOT_YET_VALUES,
+    OWN_CODE,
     RETRY_ON,
+    SANDBOX_MEMORY_BYTES_MIN,
     STRATEGIES,
     USE_FORM,
 )
@@ -121,8 +124,16 @@ def agent(reader: Reader, name: str, node: Node, place: tuple[int, int]) -> Agen
     )
     isolation = "cell"
     if "isolation" in found:
-        later = NOT_YET_VALUES["isolation"]
-        isolation = reader.choice(found["isolation"], f"{what}.isolation", ISOLATIONS, later) or isolation
+        isolation = reader.choice(found["isolation"], f"{what}.isolation", ISOLATIONS) or isolation
+    memory_bytes = None
+    if "memory" in resources:
+        memory_bytes = reader.size_bytes(resources["memory"], f"{what}.resources.memory")
+    if isolation == Isolation.CONTAINER:
+        _refuse_uncontained(reader, found, what)
+        if memory_bytes is not None and memory_bytes < SANDBOX_MEMORY_BYTES_MIN:
+            message = f"{what}.resources.memory is less than a sandbox's interpreter takes"
+            hint = f"give it {SANDBOX_MEMORY_BYTES_MIN >> 20}Mi or more, or leave it out for 1Gi"
+            reader.problem("plan.value", resources["memory"], message, hint)
     environment: Mapping[str, Any] = {}
     if "runtime_env" in found and reader.is_kind(found["runtime_env"], dict, f"{what}.runtime_env", "a map"):
         environment = found["runtime_env"].plain()
@@ -137,14 +148,29 @@ def agent(reader: Reader, name: str, node: Node, place: tuple[int, int]) -> Agen
         isolation=Isolation(isolation),
         density=density,
         cpu=reader.number(resources["cpu"], f"{what}.resources.cpu", 0, 1024) if "cpu" in resources else None,
-        memory_bytes=reader.size_bytes(resources["memory"], f"{what}.resources.memory")
-        if "memory" in resources
-        else None,
+        memory_bytes=memory_bytes,
         runtime_env=environment,
         restart=_restart(reader, found["restart"], what) if "restart" in found else Restart(),
         position=reader.position(place),
         config=_config(reader, found["config"], what) if "config" in found else {},
+        effects=_effects(reader, found["effects"], f"{what}.effects") if "effects" in found else (),
     )
+
+
+def _refuse_uncontained(reader: Reader, found: Mapping[str, Node], what: str) -> None:
+    """A sandbox holds a stranger's code, whole: nothing of ours works in there, and nothing of his may begin outside."""
+    use = found.get("use")
+    if use is not None and isinstance(use.value, str) and use.value.startswith(OWN_CODE):
+        message = f"{what}.isolation: container is for code of the plan's author; {use.value} is AIP's own, and is trusted"
+        reader.problem("plan.value", found["isolation"], message, "leave isolation out")
+    if "runtime_env" in found:
+        message = (
+            f"{what}.runtime_env is made for the cell, which is outside the sandbox, and can run code there"
+        )
+        hint = (
+            "leave it out, and install what the agent imports where AIP is installed; or leave isolation out"
+        )
+        reader.problem("plan.value", found["runtime_env"], message, hint)
 
 
 def _config(reader: Reader, node: Node, what: str) -> Mapping[str, Any]:
@@ -152,6 +178,18 @@ def _config(reader: Reader, node: Node, what: str) -> Mapping[str, Any]:
         return {}
     config: Mapping[str, Any] = reader.constant(node, f"{what}.config")
     return config
+
+
+def _effects(reader: Reader, node: Node, what: str) -> tuple[str, ...]:
+    found = reader.texts(
+        node, what, CONNECTOR_FORM, "write connectors as the platform's effects.yaml names them"
+    )
+    if len(found) > CONNECTORS_MAX:
+        reader.problem(
+            "plan.value", node, f"{what} names {len(found)} connectors; the limit is {CONNECTORS_MAX}"
+        )
+        return ()
+    return tuple(name for name, _ in found)
 
 
 def _use(reader: Reader, node: Node, use: Node | None, what: str) -> str:

@@ -54,12 +54,13 @@ KNOWN: dict[str, dict[str, str]] = {
     "agent": {
         "use": "The agent's class or function, module:Name, beside the plan or installed; or mcp://, one tool server.",
         "replicas": "How many of it: a number, or {min, max}.",
-        "isolation": "cell: many agents share a process; process: each has its own.",
+        "isolation": "cell: many agents share a process; process: each has its own; container: each in a sandbox.",
         "density": "Agents of this kind that share one cell.",
         "resources": "What one agent reserves.",
         "restart": "What its supervisor does when it fails.",
         "runtime_env": "Ray's runtime environment for its cells.",
         "config": "What its class asks for in `Config`: plain values, secrets as secret:NAME.",
+        "effects": "Connectors of the platform's effects.yaml that it may use, by name; none if left out.",
     },
     "model": {
         "base_url": "Where an OpenAI-compatible endpoint answers, such as http://127.0.0.1:8000/v1.",
@@ -206,14 +207,14 @@ NOT_YET: dict[str, frozenset[str]] = {
     "agent": frozenset({"labels"}),
 }
 NOT_YET_VALUES: dict[str, frozenset[str]] = {
-    "isolation": frozenset({"container"}),
     "mode": frozenset({"auction", "swarm"}),
     "method": frozenset({"approval", "borda", "plurality", "quadratic", "unanimous"}),
 }
 NOT_YET_USES = ("a2a://", "acp://", "anp://", "builtin:")
 
 PRIORITIES = ("low", "normal", "high")
-ISOLATIONS = ("cell", "process")
+ISOLATIONS = ("cell", "process", "container")
+OWN_CODE = "aip."  # Modules that begin so are this package's: models, tool servers.
 ASSIGN_FIELDS: dict[str, frozenset[str]] = {
     "direct": frozenset(),
     "vote": frozenset({"voters", "quorum", "threshold", "method", "weights", "weight", "deadline"}),
@@ -255,6 +256,8 @@ MCP_COMMAND_FORM = rf"^mcp://stdio/(\.{{0,2}}/{_WORD}|[A-Za-z0-9_+.-]+)( {_WORD}
 MCP_HOST_FORM = (
     r"^mcp://(?!stdio(/|:|$))[A-Za-z0-9][A-Za-z0-9.-]{0,252}(:[0-9]{1,5})?/[A-Za-z0-9._~/-]{0,1000}$"
 )
+CONNECTOR_FORM = r"^[a-z][a-z0-9_-]{0,62}$"  # As effects.yaml names them.
+CONNECTORS_MAX = 64  # Of one agent: who needs more is several agents.
 TOOL_FORM = r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}$"  # As servers name theirs (MCP, 2025-11-25).
 VARIABLE_FORM = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 HEADER_FORM = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"  # RFC 9110, 5.1.
@@ -287,4 +290,5 @@ TOOL_START_S_MAX = 55.0  # Less than a cell gives an agent to start.
 TOOL_RESULT_BYTES_MAX = 8 * 2**20  # A message may not be larger.
 TOOL_CALLS_MAX = 256
 PROTOCOLS = ("auto", "2025-11-25", "2026-07-28")
+SANDBOX_MEMORY_BYTES_MIN = 128 * 2**20  # In less the interpreter does not start (aip.compute.sandbox.limits).
 TEXT_CHARS_MAX = 4_096  # Questions, labels, descriptions.

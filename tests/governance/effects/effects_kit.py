@@ -12,6 +12,7 @@ import msgspec
 from aip.errors import AIPError, Killed, PlatformUnavailable
 from aip.governance.effects.connector import ConnectorConfig, Request
 from aip.governance.effects.gateway import Gateway, Proposal, Ruling
+from aip.governance.effects.grant import NotGranted
 from aip.governance.effects.stamp import Stamp, Stamps, cell_key, sealed
 from aip.governance.effects.vault import Vault
 from aip.runtime.checkpoint import MemoryCheckpoints
@@ -92,6 +93,7 @@ class World:
         self.ruling = Ruling(True, revision="p1", id="d1")
         self.proposals: list[Proposal] = []
         self.bell = Bell(ConnectorConfig(**config), self.reached)
+        self.granted = True
         self.counter = 0
         self.gateway = self.restarted()
 
@@ -100,6 +102,7 @@ class World:
         self.gateway = Gateway(
             {"bell": self.bell},
             stamps=Stamps(PLATFORM_KEY, lambda: self.fence.word),
+            grants=self,
             policy=self,
             fence=self.fence,
             ledger=self,
@@ -145,6 +148,11 @@ class World:
     def step(self) -> Iterator[None]:
         self.reached("step")
         yield
+
+    async def check(self, stamp: Stamp) -> None:
+        self.reached("grant")
+        if not self.granted:
+            raise NotGranted("the plan grants no connector 'bell'")
 
     async def rule(self, proposal: Proposal) -> Ruling:
         self.proposals.append(proposal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from aip.errors import Denied
 from aip.governance.effects.barrier import CommitPage, settled
 from aip.governance.effects.configuration import EffectsInvalid, configured, connect, read
 from aip.governance.effects.connector import DESCRIPTION_CHARS_MAX, line
-from aip.governance.effects.quota import Bucket
+from aip.governance.effects.quota import Bucket, Places
 from aip.governance.effects.vault import KEPT_S, Vault
 
 WHOLE = b"""
@@ -220,3 +221,26 @@ def test_no_commit_that_read_the_old_fence_ends_after_the_raiser_was_answered(tm
     stop.set()
     thread.join()
     assert all(seen >= known for seen, known in committed)
+
+
+async def test_places_are_held_by_name_and_a_name_is_forgotten_with_the_last_who_wants_it() -> None:
+    places, held = Places(2), []
+
+    async def hold(name: str, until: asyncio.Event) -> None:
+        async with places.one(name):
+            held.append(name)
+            await until.wait()
+
+    first, second = asyncio.Event(), asyncio.Event()
+    tasks = [asyncio.ensure_future(hold("slow", first)) for _ in range(3)]
+    tasks.append(asyncio.ensure_future(hold("quick", second)))
+    await asyncio.sleep(0)
+    assert sorted(held) == ["quick", "slow", "slow"]
+    tasks[2].cancel()
+    second.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(places) == 1
+    first.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (len(places), sorted(held)) == (0, ["quick", "slow", "slow"])

@@ -29,6 +29,7 @@ from aip.governance.effects.quota import ConnectorBusy
 
 ORDER = [
     "fence",
+    "grant",
     "policy",
     "intent",
     "audit",
@@ -60,7 +61,7 @@ async def test_an_effect_takes_every_step_once_and_in_order(world: World) -> Non
     assert world.notes[1][1]["raced"] is False
 
 
-BEFORE_COMMIT = ["policy", "intent", "audit", "prepare", "step", "revision", "fence"]
+BEFORE_COMMIT = ["grant", "policy", "intent", "audit", "prepare", "step", "revision", "fence"]
 
 
 @pytest.mark.parametrize("step", BEFORE_COMMIT)

@@ -279,7 +279,7 @@ async def test_a_server_that_hung_up_before_the_request_got_nothing() -> None:
     server.port = listening.sockets[0].getsockname()[1]
     door = connector(server)
     prepared = await door.prepare(door.check({"url": url(server)}), KEY, 0.0)
-    while not prepared._reader.at_eof():
+    while prepared._wire.is_open:
         await asyncio.sleep(0.001)
     with pytest.raises(EffectFailed, match="closed the connection"):
         prepared.commit()
@@ -372,3 +372,109 @@ def test_a_webhooks_receiver_and_form_are_not_the_agents_to_say(request_: dict[s
     server.port = 80
     with pytest.raises(InvalidPayload):
         hook(server, "x").check(request_)
+
+
+# Connections that are kept ---------------------------------------------------------------------------------------------------
+
+
+class Staying(Server):
+    """Answers on one connection as often as it is asked; `between` is what it does after each answer."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(self.answer)
+                if self.then is not None:
+                    await self.then(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+async def asked(door: HttpConnector, server: Server, times: int = 3) -> list[str]:
+    return [(await done(door, {"url": url(server)}))["body"] for _ in range(times)]
+
+
+async def test_a_connection_is_used_again_where_the_operator_has_it_kept_and_only_there() -> None:
+    async with serving(Staying()) as server:
+        assert await asked(connector(server, keep_alive_s=5), server) == ["ok"] * 3
+        assert server.connections == 1
+        assert not any(b"connection: close" in request.lower() for request in server.requests)
+    async with serving(Staying()) as server:
+        assert await asked(connector(server), server) == ["ok"] * 3
+        assert server.connections == 3
+        assert all(b"connection: close" in request.lower() for request in server.requests)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        # What nobody asked for would be taken for the answer to the next request.
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+    ],
+)
+async def test_a_connection_that_the_server_ends_or_spoils_is_not_used_again(answer: bytes) -> None:
+    async with serving(Staying(answer)) as server:
+        assert await asked(connector(server, keep_alive_s=5), server) == ["ok"] * 3
+        assert server.connections == 3
+
+
+async def test_what_comes_late_on_an_idle_connection_is_nobodys_answer() -> None:
+    spoilt = asyncio.Event()
+
+    async def speak_unasked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.01)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        await writer.drain()
+        spoilt.set()
+
+    async with serving(Staying(then=speak_unasked)) as server:
+        door = connector(server, keep_alive_s=5)
+        for _ in range(2):
+            spoilt.clear()
+            assert await asked(door, server, 1) == ["ok"]
+            await spoilt.wait()
+            await asyncio.sleep(0.01)
+        assert server.connections == 2
+
+
+async def test_a_connection_that_the_server_closed_while_it_idled_puts_nothing_in_doubt() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.drain()
+        writer.close()
+
+    async with serving(Staying(then=hang_up)) as server:
+        door = connector(server, keep_alive_s=5)
+        for _ in range(3):
+            assert await asked(door, server, 1) == ["ok"]
+            await asyncio.sleep(0.02)
+        assert server.connections == 3
+
+
+async def test_a_connection_is_kept_for_its_time_and_no_longer() -> None:
+    async with serving(Staying()) as server:
+        door = connector(server, keep_alive_s=0.05)
+        await asked(door, server, 2)
+        await asyncio.sleep(0.2)
+        await asked(door, server, 1)
+        assert server.connections == 2
+
+
+async def test_a_connection_to_an_address_that_the_name_no_longer_has_is_left_alone() -> None:
+    addresses = ["127.0.0.1"]
+
+    async def resolve(host: str, port: int) -> list[str]:
+        return addresses
+
+    async with serving(Staying()) as server:
+        door = connector(server, resolve, keep_alive_s=5)
+        await asked(door, server, 1)
+        addresses[:] = ["10.0.0.1"]
+        with pytest.raises(NotAllowed):
+            await asked(door, server, 1)
+        assert len(server.requests) == 1

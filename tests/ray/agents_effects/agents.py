@@ -1,5 +1,7 @@
 """An agent that touches the outside through the effect gateway."""
 
+import asyncio
+import itertools
 from typing import Any
 
 import aip
@@ -23,6 +25,19 @@ class Reporter(aip.Agent):
     async def tell_the_world(self, text: str, ctx: aip.Context) -> Any:
         request = {"method": "POST", "url": "https://sink.invalid/", "body": text}
         return await ctx.effect("outside", request)
+
+
+class Hammer(aip.Agent):
+    """Has effects without end, some at a time."""
+
+    @aip.capability
+    async def hit(self, url: str, ctx: aip.Context) -> None:
+        async def one(number: int) -> None:
+            for count in itertools.count():
+                key = f"{number}-{count}"
+                await ctx.effect("sink", {"method": "POST", "url": url, "body": key}, key=key)
+
+        await asyncio.gather(*(one(number) for number in range(8)))
 
 
 class Secrets(aip.Agent):
