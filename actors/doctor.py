@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from actors import launch, owned, platform_record, ray_head
+from aip.compute.sandbox import DEFAULT, Demand, Mean, Means, probe
 from aip.errors import AIPError
 from aip.settings import Home
 
@@ -76,6 +77,7 @@ class Facts:
     token_mode: int | None
     record_state: str  # absent | running | stale | corrupt
     other_rays: int
+    sandbox: Means
     now_s: float
     installed_at_s: float
 
@@ -99,6 +101,7 @@ def examine(facts: Facts) -> list[Finding]:
         _memory(facts),
         _disk(facts),
         _clock(facts),
+        _sandbox(facts),
         _other_rays(facts),
     ]
 
@@ -229,6 +232,21 @@ def _other_rays(facts: Facts) -> Finding:
     return Finding("other Rays", Status.OK, text)
 
 
+def _sandbox(facts: Facts) -> Finding:
+    """Which walls `isolation: container` has here. Without one that is demanded such agents are refused; the rest runs."""
+    means = facts.sandbox
+    has = ", ".join(mean.value for mean in sorted(means.has)) or "none"
+    if missing := means.missing(Demand()):
+        lacks = "; ".join(f"{mean.value} ({means.why.get(mean, 'not there')})" for mean in missing)
+        hint = (
+            "plans that ask for `isolation: container` are refused here, all else runs: see docs/sandbox.md"
+        )
+        return Finding("sandbox", Status.WARN, f"missing: {lacks}; there: {has}", hint)
+    further = ", ".join(f"no {mean.value}" for mean in Mean if mean not in means.has | DEFAULT)
+    text = f"`isolation: container` holds by {means.user}, {has}"
+    return Finding("sandbox", Status.OK, f"{text}; {further}, which none must have" if further else text)
+
+
 def size(count_bytes: int) -> str:
     """`3.5 GiB`: bytes for a person."""
     value, units = float(count_bytes), ["B", "KiB", "MiB", "GiB"]
@@ -264,6 +282,7 @@ def gather(home: Home) -> Facts:
         token_mode=_mode(home.platform / "token"),
         record_state=record_state,
         other_rays=other_rays,
+        sandbox=probe(),
         now_s=time.time(),
         installed_at_s=Path(launch.__file__).stat().st_mtime,
     )

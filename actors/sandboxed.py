@@ -1,7 +1,9 @@
 """`Sandboxed`: an untrusted agent as its cell sees it. The agent's code runs in a sandbox; this class is all of it that is here.
 
-    types    {"stranger@…": "actors.sandboxed:Sandboxed"}        whatever the plan's `use:` says
-    configs  {"stranger@…": {entry, code_root, config, manifest, limits, demand}}
+    types    {"stranger.…@…": "actors.sandboxed:Sandboxed"}      whatever the plan's `use:` says
+    configs  {"stranger.…@…": {entry, code_root, config, manifest, limits, demand}}
+
+`wrapped` makes them of what a plan says; `contains` is what tells whoever must rely on it that a pool has nothing else.
 
 The cell never imports the agent's module, nor has its folder on its path. Mail, guard, mailbox, deadline, budget and audit are
 the cell's as for any agent; a turn that has passed them goes into the sandbox, and what the agent asks for there comes back as
@@ -27,6 +29,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -35,6 +38,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 from aip.agent import Agent, Context
 from aip.compute.sandbox import Demand, Means, Sandbox, SandboxLimits, SandboxLost, probe
 from aip.errors import DeadlineExceeded, Unavailable, UnknownCapability
+
+from .pool_spec import PoolSpec
 
 LOSSES_MAX = 5  # Within the window; then it is a crash loop that costs a start of 0.2 s each time.
 LOSS_WINDOW_S = 60.0
@@ -219,6 +224,34 @@ class SandboxedReentrant(Sandboxed):
     """The same for an agent whose manifest says that it takes several messages at a time."""
 
     reentrant: ClassVar[bool] = True
+
+
+SANDBOXED = f"{__name__}:{Sandboxed.__name__}"
+SANDBOXED_REENTRANT = f"{__name__}:{SandboxedReentrant.__name__}"
+
+
+def wrapped(
+    entry: str,
+    code_root: Path,
+    manifest: Mapping[str, Any],
+    config: Mapping[str, Any],
+    limits: Mapping[str, int],
+) -> tuple[str, dict[str, Any]]:
+    """The class that a pool's cells are to make of an untrusted agent, and its configuration."""
+    given = {
+        "entry": entry,
+        "code_root": str(code_root),
+        "manifest": dict(manifest),
+        "config": dict(config),
+        "limits": dict(limits),
+    }
+    return SANDBOXED_REENTRANT if manifest["reentrant"] else SANDBOXED, given
+
+
+def contains(spec: PoolSpec) -> bool:
+    """Whether every agent of the pool is in a sandbox: who declares a pool says so, and this is what makes it so."""
+    ours = {SANDBOXED, SANDBOXED_REENTRANT}
+    return not spec.code_root and not spec.runtime_env and ours.issuperset(spec.types.values())
 
 
 def _too_late(ctx: Context, capability: str, known: KnownCapability) -> DeadlineExceeded:

@@ -33,7 +33,7 @@ from actors.link import Endpoint, Line
 from actors.run_spec import RunSpec
 
 from .compute.inspection import inspect_code
-from .deployment import prepare, prepare_schedule, read_plan, single
+from .deployment import inspect_contained, prepare, prepare_schedule, read_plan, single
 from .errors import AIPError, NotFound, PlatformUnavailable, UsageError
 from .governance.kill import Fence, KillOrder, Level, desk
 from .orchestration.plan import Isolation
@@ -448,6 +448,7 @@ __all__ = [
     "Platform",
     "connect",
     "inspect_code",
+    "inspect_contained",
     "stored_events",
     "stored_logs",
     "stored_run",

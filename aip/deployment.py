@@ -4,6 +4,14 @@ Agents share a pool, and with it processes, where they share code, environment, 
 share one: the plan's own, which is the folder beside it, and ours (`use: aip.…`: models, tool servers). Secrets are resolved in
 processes of the second kind only.
 
+    isolation    asked what it can do      its pool's processes import      the type's class           its configuration
+    cell         in a process of its own   the plan's code                  what `use:` names          `config:`
+    process      as cell                   as cell                          as cell                    as cell
+    container    in a sandbox              ours: `code_root` is ""          `actors.sandboxed`         what a sandbox is given
+
+Code in containers is never imported outside a sandbox, here or later; where this machine cannot close one, nothing is made of
+the plan (`MeansMissing`).
+
 Agents of one class with different configurations are different types (`writer.3f2a9c01@…`): each keeps what it was given.
 """
 
@@ -12,8 +20,9 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,17 +31,23 @@ import msgspec
 
 from actors.pool_spec import PoolSpec
 from actors.run_spec import PoolUse, RunSpec, address_of
+from actors.sandboxed import means_here, wrapped
 
 from .compute.bundle import digest_of, files_of, pack
-from .compute.inspection import inspect_code
+from .compute.inspection import inspect_code, remembered
+from .compute.sandbox import Demand, inspect_sandboxed
 from .errors import PlanInvalid, UsageError
+from .governance.effects.configuration import FILE_NAME, read
 from .ids import new_id
 from .orchestration.parse import Problem, check, parse, resolve_inputs
-from .orchestration.plan import AgentSpec, Isolation, Plan, TaskSpec
+from .orchestration.parse.check_effects import unknown_connectors
+from .orchestration.parse.vocabulary import OWN_CODE
+from .orchestration.plan import AgentSpec, Isolation, Plan, Position, Restart, TaskSpec
 from .orchestration.timetable import SCHEDULED_AT, Schedule, checked, stamp
 from .settings import DEFAULT_LIMITS, Home
 
 NESTED_MAX = 8  # Plans in plans; deeper is a mistake, and each level is a process that waits.
+SANDBOXES_PER_CELL = 50  # Two processes and 22 MiB each, so such a cell takes about 1 GiB where one of 500 agents takes 100 MB.
 OURS = Path(__file__).parent  # The package `aip`.
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -51,6 +66,21 @@ class Code(NamedTuple):
         folder = self.place or OURS.parent
         return inspect_code(folder, entries, home.code / f"{self.digest}.manifests.json")
 
+    def contained_manifests(self, home: Home, entries: list[str]) -> dict[str, dict[str, Any]]:
+        """The same without a line of it run outside a sandbox. Raises `MeansMissing`, also for what was found out before."""
+        if not entries:
+            return {}
+        means_here().require(Demand())
+        return remembered(
+            home.code / f"{self.digest}.contained.json", entries, lambda new: _in_sandboxes(self.root, new)
+        )
+
+    @property
+    def root(self) -> Path:
+        """Where a plan's code lies."""
+        assert self.place is not None
+        return self.place
+
 
 @cache
 def own_code() -> Code:
@@ -58,7 +88,20 @@ def own_code() -> Code:
 
 
 def is_own(use: str) -> bool:
-    return use.startswith("aip.")
+    return use.startswith(OWN_CODE)
+
+
+def inspect_contained(folder: Path, entries: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """entry ("module:Class") -> manifest of code that is to run in containers, and so is imported in a sandbox."""
+    with tempfile.TemporaryDirectory(prefix="aip-inspect-") as scratch:
+        _, place = pack(
+            folder, Path(scratch)
+        )  # A sandbox takes in all that is there; a bundle knows what belongs to it.
+        return _in_sandboxes(place, entries)
+
+
+def _in_sandboxes(place: Path, entries: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return inspect_sandboxed(place, entries, means_here(), Demand(), random.Random(os.urandom(16)))
 
 
 def prepare(
@@ -123,7 +166,7 @@ def _spec(
 ) -> RunSpec:
     """A plan without its inputs, and with it every plan that it runs. `outer` are the files that led here."""
     manifests = manifests_of(home, plan, bundle)
-    problems = check(plan, manifests)
+    problems = [*check(plan, manifests), *_unknown_connectors(home, plan)]
     plans: dict[str, RunSpec] = {}
     for task in (*plan.tasks.values(), *plan.closing.values()):
         if task.plan is None:
@@ -154,6 +197,14 @@ def _spec(
     )
 
 
+def _unknown_connectors(home: Home, plan: Plan) -> list[Problem]:
+    """Grants of connectors that this platform does not have. Raises `EffectsInvalid` where its file cannot be read."""
+    if not any(agent.effects for agent in plan.agents.values()):
+        return []
+    file = home.root / FILE_NAME
+    return list(unknown_connectors(plan, read(file.read_bytes()).connectors if file.exists() else ()))
+
+
 def _sub_plan_problem(
     plan: Plan, task: TaskSpec, path: Path, folder: Path, outer: tuple[Path, ...]
 ) -> tuple[str, str] | None:
@@ -177,10 +228,20 @@ def _sub_plan_problem(
 
 def manifests_of(home: Home, plan: Plan, bundle: Code) -> dict[str, dict[str, Any]]:
     """The plan's agent name -> manifest."""
-    uses = {agent.use for agent in plan.agents.values()}
+    contained = {agent.use for agent in plan.agents.values() if is_contained(agent)}
+    uses = {agent.use for agent in plan.agents.values() if not is_contained(agent)}
+    strangers = bundle.contained_manifests(
+        home, sorted(contained)
+    )  # First: where it cannot be, nothing is to run.
     found = own_code().manifests(home, sorted(filter(is_own, uses)))
     found |= bundle.manifests(home, sorted(use for use in uses if not is_own(use)))
-    return {name: found[agent.use] for name, agent in plan.agents.items()}
+    return {
+        name: (strangers if is_contained(agent) else found)[agent.use] for name, agent in plan.agents.items()
+    }
+
+
+def is_contained(agent: AgentSpec) -> bool:
+    return agent.isolation is Isolation.CONTAINER
 
 
 def invalid(file: str, problems: list[Problem]) -> PlanInvalid:
@@ -202,32 +263,39 @@ def single(
 ) -> tuple[PoolSpec, dict[str, dict[str, Any]]]:
     """The pool of one class without a plan, and its manifest by type."""
     code = Code(*pack(folder, home.code))
-    manifest = code.manifests(home, [entry])[entry]
-    spec = _named(code, PoolSpec("", {}, str(code.place), DEFAULT_LIMITS.density, isolation.value))
-    kind = f"{manifest['type']}@{spec.pool}"
-    return msgspec.structs.replace(spec, types={kind: entry}), {kind: manifest}
+    agent = AgentSpec("", entry, 1, 1, isolation, None, None, None, {}, Restart(), Position("", 1, 1))
+    manifests = code.contained_manifests if is_contained(agent) else code.manifests
+    manifest = manifests(home, [entry])[entry]
+    spec = _pool_of(agent, code)
+    kind = _kind(agent, manifest["type"], spec.pool)
+    entry, config = _made_of(agent, code, manifest)
+    configs = {kind: config} if config else {}
+    return msgspec.structs.replace(spec, types={kind: entry}, configs=configs), {kind: manifest}
 
 
 def _pools(
     plan: Plan, run: str, bundle: Code, manifests: Mapping[str, dict[str, Any]]
 ) -> tuple[dict[str, str], list[PoolUse]]:
     types: dict[str, str] = {}
+    classes: dict[str, str] = {}  # Of each type, as `use:` names it.
     uses: dict[str, PoolUse] = {}
     for name, agent in plan.agents.items():
-        spec = _pool_of(agent, own_code() if is_own(agent.use) else bundle)
+        code = own_code() if is_own(agent.use) else bundle
+        spec = _pool_of(agent, code)
         pool = spec.pool
         kind = types[name] = _kind(agent, manifests[name]["type"], pool)
         use = uses.get(pool) or PoolUse(spec, {})
-        known = use.spec.types.get(kind, agent.use)
+        known = classes.setdefault(kind, agent.use)
         if known != agent.use:
             raise PlanInvalid(
                 f"agents of {known} and {agent.use} have the same class name", hint="rename one of them"
             )
-        configs = {kind: dict(agent.config)} if agent.config else {}
+        entry, config = _made_of(agent, code, manifests[name])
+        configs = {kind: config} if config else {}
         uses[pool] = PoolUse(
             msgspec.structs.replace(
                 use.spec,
-                types={**use.spec.types, kind: agent.use},
+                types={**use.spec.types, kind: entry},
                 configs={**use.spec.configs, **configs},
             ),
             {**use.manifests, kind: manifests[name]},
@@ -238,17 +306,28 @@ def _pools(
 
 
 def _kind(agent: AgentSpec, base: str, pool: str) -> str:
+    if is_contained(agent):
+        # What a stranger's class is called is his word: another class of that name must not become the same type.
+        return f"{base}.{_digest([agent.use, agent.config])[:8]}@{pool}"
     if not agent.config:
         return f"{base}@{pool}"
-    return f"{base}.{hashlib.sha256(_ordered.encode(agent.config)).hexdigest()[:8]}@{pool}"
+    return f"{base}.{_digest(agent.config)[:8]}@{pool}"
+
+
+def _made_of(agent: AgentSpec, code: Code, manifest: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What its pool's processes make it of: a class, and that class's configuration."""
+    if not is_contained(agent):
+        return agent.use, dict(agent.config)
+    limits = {} if agent.memory_bytes is None else {"memory_bytes": agent.memory_bytes}
+    return wrapped(agent.use, code.root, manifest, agent.config, limits)
 
 
 def _pool_of(agent: AgentSpec, code: Code) -> PoolSpec:
     spec = PoolSpec(
         "",
         {},
-        str(code.place or ""),
-        agent.density or DEFAULT_LIMITS.density,
+        "" if is_contained(agent) else str(code.place or ""),
+        agent.density or (SANDBOXES_PER_CELL if is_contained(agent) else DEFAULT_LIMITS.density),
         agent.isolation.value,
         agent.cpu or 0.0,
         agent.memory_bytes or 0,
@@ -263,9 +342,11 @@ def _pool_of(agent: AgentSpec, code: Code) -> PoolSpec:
 def _named(code: Code, spec: PoolSpec) -> PoolSpec:
     """With its id: twelve hex digits that stand for everything that makes two agents share a process or not."""
     bare = msgspec.structs.replace(spec, pool="", types={}, code_root="", configs={})
-    return msgspec.structs.replace(
-        spec, pool=hashlib.sha256(_ordered.encode([code.digest, bare])).hexdigest()[:12]
-    )
+    return msgspec.structs.replace(spec, pool=_digest([code.digest, bare])[:12])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_ordered.encode(value)).hexdigest()
 
 
 def _dedicated(agent: AgentSpec, kind: str, run: str) -> list[str]:

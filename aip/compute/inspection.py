@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +25,33 @@ def inspect_code(
     folder: Path, entries: Sequence[str], cache: Path | None = None
 ) -> dict[str, dict[str, Any]]:
     """entry ("module:Class") -> manifest. Raises `PlanInvalid` that says which entry cannot be had, and why."""
+    return remembered(cache, entries, lambda missing: _asked(folder, missing))
+
+
+def remembered(
+    cache: Path | None, entries: Sequence[str], find: Callable[[list[str]], Mapping[str, dict[str, Any]]]
+) -> dict[str, dict[str, Any]]:
+    """What the file knows of these entries, and what `find` says of the others, which the file then knows too."""
     known: dict[str, dict[str, Any]] = {}
     if cache is not None and cache.exists():
         known = json.loads(cache.read_text())
     missing = sorted(set(entries) - known.keys())
     if missing:
-        found = _ask(folder, missing)
-        broken = {entry: answer["error"] for entry, answer in found.items() if "error" in answer}
-        if broken:
-            problems = [f"{entry}: {error['message']}" for entry, error in sorted(broken.items())]
-            raise PlanInvalid("; ".join(problems), hint=next(iter(broken.values()))["hint"], entries=broken)
-        known.update(found)
+        known.update(find(missing))
         if cache is not None:
             fresh = cache.with_suffix(f".{os.getpid()}")
             fresh.write_text(json.dumps(known))
             fresh.replace(cache)
     return {entry: known[entry] for entry in entries}
+
+
+def _asked(folder: Path, entries: Sequence[str]) -> dict[str, dict[str, Any]]:
+    found = _ask(folder, entries)
+    broken = {entry: answer["error"] for entry, answer in found.items() if "error" in answer}
+    if broken:
+        problems = [f"{entry}: {error['message']}" for entry, error in sorted(broken.items())]
+        raise PlanInvalid("; ".join(problems), hint=next(iter(broken.values()))["hint"], entries=broken)
+    return found
 
 
 def _ask(folder: Path, entries: Sequence[str]) -> dict[str, dict[str, Any]]:

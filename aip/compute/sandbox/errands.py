@@ -5,6 +5,7 @@
     tell         target, capability, arguments                   ctx.tell
     stream       target, capability, arguments, timeout_s        ctx.stream, one part for each `Next`
     spawn        kind, key                                       ctx.spawn
+    kill         target, reason                                  ctx.kill
     checkpoint   state                                           ctx.checkpoint
     effect       name, key, idempotent, timeout_s                ctx.effect, whose action is done by the child
     ask_effect   connector, request, key, timeout_s              ctx.effect, done by the effect gateway
@@ -46,6 +47,7 @@ from ...runtime import codec
 from . import wire
 from .limits import ASKED_BYTES_MAX, ASKS_MAX, CODE_CHARS_MAX, EFFECTS_MAX, ERROR_BYTES_MAX, PARTS_MAX
 
+REASON_CHARS_MAX = 2_000  # As much of it as an order keeps.
 Text = Annotated[str, Meta(max_length=1_024)]  # Addresses, capabilities, keys: longer ones are no names.
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Amounts = Annotated[dict[Text, Annotated[int, Meta(ge=0, le=2**53)]], Meta(max_length=64)]
@@ -73,6 +75,11 @@ class _Tell(_Arguments, frozen=True):
 class _Spawn(_Arguments, frozen=True):
     kind: Text
     key: Text | None
+
+
+class _Kill(_Arguments, frozen=True):
+    target: Text
+    reason: Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
 
 
 class _Checkpoint(_Arguments, frozen=True):
@@ -237,6 +244,10 @@ class Errands:
         given = _read(ask, _Spawn)
         return await ctx.spawn(given.kind, given.key)
 
+    async def _kill(self, ctx: Context, ask: wire.Ask) -> None:
+        given = _read(ask, _Kill)
+        await ctx.kill(given.target, given.reason)
+
     async def _checkpoint(self, ctx: Context, ask: wire.Ask) -> None:
         state = _read(ask, _Checkpoint).state
         await ctx.checkpoint(state)
@@ -326,6 +337,7 @@ _VERBS: Mapping[str, Callable[[Errands, Context, wire.Ask], Awaitable[Any]]] = {
     "tell": Errands._tell,
     "stream": Errands._stream,
     "spawn": Errands._spawn,
+    "kill": Errands._kill,
     "checkpoint": Errands._checkpoint,
     "effect": Errands._effect,
     "ask_effect": Errands._ask_effect,

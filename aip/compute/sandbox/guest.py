@@ -152,6 +152,9 @@ class Guest:
             return await self._invoke(turn, agent, spec, given, begin.what == "stream")
         if not agent.open_ended:
             raise unknown_capability(type(agent), begin.capability)
+        if begin.what == "stream":
+            parts = agent.handle_stream(begin.capability, given, turn.context)
+            return await self._stream(turn, _as_it_is, parts, True)
         return await agent.handle(begin.capability, given, turn.context)
 
     async def _invoke(
@@ -162,16 +165,20 @@ class Guest:
             arguments[spec.context_parameter] = turn.context
         method = getattr(agent, spec.method)
         if spec.kind == "stream":
-            return await self._stream(turn, spec, method(**arguments), streaming)
+            return await self._stream(turn, spec.promised, method(**arguments), streaming)
         if spec.kind == "async":
-            return spec.promised(await method(**arguments))
-        return spec.promised(await asyncio.to_thread(method, **arguments))
+            answer = spec.promised(await method(**arguments))
+        else:
+            answer = spec.promised(await asyncio.to_thread(method, **arguments))
+        return await self._stream(turn, _as_it_is, _only(answer), True) if streaming else answer
 
-    async def _stream(self, turn: GuestTurn, spec: Capability, parts: Any, streaming: bool) -> int:
+    async def _stream(
+        self, turn: GuestTurn, promise: Callable[[Any], Any], parts: Any, streaming: bool
+    ) -> int:
         number = 0
         async with contextlib.aclosing(parts):
             async for part in parts:
-                promised = spec.promised(part)
+                promised = promise(part)
                 if streaming:
                     await turn.room.acquire()
                     self.send(wire.Part(turn.number, codec.encode(promised)))
@@ -245,6 +252,16 @@ def _record(error: BaseException) -> ErrorRecord:
     return ErrorRecord(record.code, record.message, record.retryable, record.hint)
 
 
+async def _only(answer: Any) -> AsyncIterator[Any]:
+    """For who reads it as a stream."""
+    yield answer
+
+
+def _as_it_is(part: Any) -> Any:
+    """A part of a capability that is not declared, and so promised nothing."""
+    return part
+
+
 class _Settled:
     """What `ctx.progress` gives: it may be awaited and is over already."""
 
@@ -304,6 +321,9 @@ class GuestTurn:
 
     async def spawn(self, kind: str, key: str | None) -> str:
         return str(await self._ask("spawn", kind, key))
+
+    async def kill(self, target: str, reason: str) -> None:
+        await self._ask("kill", target, reason)
 
     async def checkpoint(self, state: Any) -> None:
         await self._ask("checkpoint", state)

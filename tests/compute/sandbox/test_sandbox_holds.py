@@ -17,7 +17,7 @@ from sandbox_kit import IS_ROOT, USERS, means_of, stranger
 
 import aip.testing
 from actors import sandboxed
-from aip.compute.sandbox import SandboxLost, syscalls
+from aip.compute.sandbox import SandboxLost, process, syscalls
 from aip.compute.sandbox.limits import UNSENT_BYTES_MAX
 from aip.errors import AgentFailed, DeadlineExceeded, UnknownCapability
 
@@ -208,13 +208,13 @@ async def test_a_memory_bomb_is_its_own_failure(agent):
 
 async def test_a_hang_ends_with_the_deadline_and_takes_only_itself(agent):
     with pytest.raises(DeadlineExceeded):
-        await agent("hang", timeout_s=1.0)
+        await agent("hang", timeout_s=0.3)
     assert await agent("echo", text="a new one") == "a new one"
 
 
 async def test_who_ignores_a_cancellation_is_ended(agent):
     with pytest.raises(DeadlineExceeded):
-        await agent("stubborn", timeout_s=1.0)
+        await agent("stubborn", timeout_s=0.3)
     assert await agent("echo", text="a new one") == "a new one"
 
 
@@ -228,8 +228,9 @@ async def test_a_death_is_told_with_its_last_words(agent):
     assert lost.value.details["signal"] == signal.SIGSEGV
 
 
-async def test_a_flood_of_output_waits_and_holds_nobody_up(agent):
-    flood = asyncio.ensure_future(agent("print_without_end", timeout_s=2.0))
+async def test_a_flood_of_output_waits_and_holds_nobody_up(agent, monkeypatch):
+    monkeypatch.setattr(process, "STOP_S", 0.3)  # It goes on printing, and does not end by itself.
+    flood = asyncio.ensure_future(agent("print_without_end", timeout_s=1.0))
     with pytest.raises(DeadlineExceeded):
         await flood
     assert await agent("echo", text="on") == "on"

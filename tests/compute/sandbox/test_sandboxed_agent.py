@@ -53,6 +53,32 @@ async def test_a_streaming_capability_called_as_a_whole_tells_how_many_parts_the
         assert await p.call("stranger/a", "numbers", number=30) == 30
 
 
+async def test_its_parts_reach_who_reads_it_through_the_cell():
+    class Reader(aip.Agent):
+        @aip.capability
+        async def read(self, number: int, ctx: aip.Context) -> list[int]:
+            return [part async for part in ctx.stream("stranger/a", "numbers", {"number": number})]
+
+    async with aip.testing.platform(stranger(), Reader) as p:
+        assert await p.call("reader/a", "read", number=100) == list(range(100))
+
+
+async def test_who_leaves_its_stream_early_ends_it_and_nothing_else():
+    async with aip.testing.platform(stranger()) as p:
+        async for part in p.stream("stranger/a", "numbers", number=10_000):
+            if part == 3:
+                break
+        assert await p.call("stranger/a", "echo", text="still here") == "still here"
+
+
+async def test_an_answer_that_has_no_parts_is_the_only_one_for_its_reader_in_a_sandbox_as_in_a_cell():
+    async with aip.testing.platform(stranger(), Echo) as p:
+        assert [part async for part in p.stream("echo/a", "echo", text="x")] == ["x!"]
+        assert [part async for part in p.stream("stranger/a", "echo", text="x")] == ["x"]
+        assert [part async for part in p.stream("stranger/a", "in_thread")] == [True]
+        assert [part async for part in p.stream("stranger/a", "aip.describe")] == [manifest()]
+
+
 async def test_its_parts_come_one_by_one_and_no_faster_than_they_are_read():
     class Reader(aip.Agent):
         """Has the sandbox by the hand: what a cell does for a stream."""
