@@ -25,6 +25,7 @@ import msgspec
 
 from aip.errors import Corrupt
 from aip.governance.audit import Batch
+from aip.governance.custody import REASON_CHARS_MAX
 from aip.governance.entry import ERASED
 from aip.governance.erasure import KeyFolder, Vault
 from aip.governance.index import AuditIndex
@@ -133,18 +134,19 @@ class AuditLog(Process):
     async def _erase(self, person: str, by: str, reason: str) -> dict[str, Any]:
         key_id = self._vault.key_id(person)
         if key_id is not None:
-            self._writer.enter(time.time(), ERASED, key_id, {"by": by, "reason": reason[:1_000]})
+            self._writer.enter(time.time(), ERASED, key_id, {"by": by, "reason": reason[:REASON_CHARS_MAX]})
             await self._sync()
             await asyncio.to_thread(self._vault.erase, person)
         return {"key": key_id}
 
-    async def _retain(self, keep_days: float, short: bool = False) -> dict[str, Any]:
+    async def _retain(self, keep_days: float, short: bool = False, by: str = "") -> dict[str, Any]:
+        """Some segments at a time: whoever wants all that is old enough asks until none is dropped."""
         await self._sign()
         path = log_path(self.site.home.audit)
         segments = await asyncio.to_thread(kept_segments, path)
         end = dropped_before(segments, Retention(keep_days, short), time.time(), self._writer.signed)
         going = await asyncio.to_thread(self._writer.droppable, end)
-        self._writer.drop(going, time.time())
+        self._writer.drop(going, time.time(), by)
         return {"dropped": sum(segment.end - segment.first for segment in going)}
 
     async def _index_on(self, folder: Path) -> None:

@@ -1,17 +1,18 @@
 """`aip audit`: the record of what was refused, done, killed and admitted - looking at it, and checking it.
 
-Exports, proofs and reports are `audit_export.py`'s, witnessing is `audit_witness.py`'s.
+Exports, proofs and reports are `audit_export.py`'s, witnessing is `audit_witness.py`'s, erasing and retention `audit_keep.py`'s.
 """
 
 from __future__ import annotations
 
+import heapq
 import io
 import json
 import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,7 @@ def examined(log: Path, trusted: list[Verifier], checkpoints: tuple[Path, ...] =
             known.append(_checkpoint(path, keys))
         except note.Unverified as error:
             unsigned.append(f"signature: {path}: {error.message}")
-    report = examine(log, known)
+    report = examine(log, known, processes=len(os.sched_getaffinity(0)))
     for problem in unsigned:
         report.problem(problem)
     if trusted:
@@ -171,32 +172,63 @@ ENTRY_COLUMNS = (
     help="The last so many.",
 )
 def query(path: Path | None, limit: int, **asked: Any) -> None:
-    """Print the entries that fit, oldest first."""
+    """Print the entries that fit, oldest first by the time that whoever made them states."""
     one = session()
-    fitting = asked_for(log_of(one, path), selection_of(asked), limit)
+    fitting = asked_for(one, log_of(one, path), selection_of(asked), limit)
     show_rows(one, fitting, ENTRY_COLUMNS, nothing="no such entries")
 
 
-def asked_for(log: Path, selection: Selection, limit: int) -> deque[Json]:
-    """The last entries that fit, oldest first: out of the index where it knows all that was asked for, else out of the lines."""
-    from ..governance.audit import log_path
-    from ..governance.index import LIMIT_MAX, AuditIndex, Question
+def asked_for(one: Session, log: Path, selection: Selection, limit: int) -> list[Json]:
+    """The last entries that fit by their time, oldest first: out of the index, or, where that cannot tell and which is said, out
+    of every line."""
+    try:
+        return _indexed(log, selection, limit)
+    except _NotIndexed as why:
+        one.say(f"reading the whole log: {why}")
+        last = heapq.nlargest(limit, selection.of(GrowingLog(log).new()), key=_when)
+        return last[::-1]
 
-    indexed = replace(selection, kinds=(), subject="", run="", agent="") == selection
-    if indexed and log == log_path(log.parent) and limit <= LIMIT_MAX:
-        question = Question(
-            since=selection.since,
-            until=selection.until,
-            tenant=selection.tenant or None,
-            refused=selection.refused or None,
-            limit=limit,
-        )
+
+def _when(entry: Json) -> tuple[float, int]:
+    return float(entry["at"]), int(entry["index"])
+
+
+class _NotIndexed(Exception):
+    """Why the index does not answer."""
+
+
+def _indexed(log: Path, selection: Selection, limit: int) -> list[Json]:
+    import sqlite3
+
+    from ..governance.audit import log_path
+    from ..governance.index import LIMIT_MAX, AuditIndex, Question, index_path
+
+    if selection.agent:
+        raise _NotIndexed("the index does not know every agent that an entry names")
+    if limit > LIMIT_MAX:
+        raise _NotIndexed(f"the index answers with {LIMIT_MAX:,} entries at most")
+    # To make one takes longer than to read the log once; and what is looked at, a copy say, is left as it is.
+    if log != log_path(log.parent) or not index_path(log).is_file():
+        raise _NotIndexed("there is no index beside it; a platform keeps one")
+    question = Question(
+        since=selection.since,
+        until=selection.until,
+        kinds=selection.kinds,
+        subject_has=selection.subject or None,
+        run_begins=selection.run or None,
+        tenant=selection.tenant or None,
+        refused=selection.refused or None,
+        limit=limit,
+    )
+    try:
         with AuditIndex(log.parent) as index:
             index.catch_up()
             answer = index.answer(question)
-        if answer.complete or len(answer.entries) == limit:
-            return deque(reversed(answer.entries))
-    return deque(selection.of(GrowingLog(log).new()), limit)
+    except (sqlite3.Error, OSError) as error:
+        raise _NotIndexed(f"its index cannot be used ({error})") from None
+    if not answer.complete and len(answer.entries) < limit:
+        raise _NotIndexed("too much would have to be looked through in the index")
+    return answer.entries[::-1]
 
 
 @audit.command(
@@ -329,9 +361,9 @@ def show_entry(one: Session, entry: Json) -> None:
 
 
 def _join_the_rest() -> None:
-    from . import audit_export, audit_witness
+    from . import audit_export, audit_keep, audit_witness
 
-    for command in (*audit_export.COMMANDS, audit_witness.witness):
+    for command in (*audit_export.COMMANDS, audit_witness.witness, *audit_keep.COMMANDS):
         audit.add_command(command)
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import NotFound, UsageError
-from .session import Session
+from .run_address import LAST, resolve
+from .session import Session, session
 
 if TYPE_CHECKING:
     from ..governance.export.selection import Selection
@@ -54,7 +55,9 @@ def filters(command: F) -> F:
             click.option("--kind", "kinds", multiple=True, help="Only kinds that begin so; repeatable."),
             click.option("--subject", default="", help="Only entries whose subject has this in it."),
             click.option(
-                "--run", default="", help="Only entries of this run; the beginning of its id will do."
+                "--run",
+                default="",
+                help="Only entries of this run; the beginning of its id will do, or `last`.",
             ),
             click.option("--agent", default="", help="Only entries that name this agent (type/key) or type."),
             click.option("--tenant", default="", help="Only entries of this tenant."),
@@ -80,6 +83,9 @@ def selection_of(asked: dict[str, Any]) -> Selection:
     if since is not None and until is not None and since >= until:
         stated = datetime.fromtimestamp(since, UTC).isoformat()
         raise UsageError(f"--until is not after --since ({stated})", hint="the time between them is empty")
+    if asked.get("run") == LAST:
+        one = session()
+        asked = {**asked, "run": resolve(LAST, one.library.stored_runs(one.folder))}
     return Selection(**{**asked, "kinds": tuple(asked.get("kinds", ()))})
 
 

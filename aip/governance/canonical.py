@@ -4,6 +4,8 @@
     strings   escaped only where JSON demands it; UTF-8
     numbers   as ECMAScript prints an IEEE 754 double: the shortest digits that read back as the same number
 
+    bytes     as base64 in a string, with the unused bits of its last letter zero (RFC 4648 section 3.5)
+
 What has no canonical form is refused (`NotCanonical`), never rounded: NaN and infinities, integers that a double cannot hold
 exactly, half a surrogate pair, names that are no strings, values deeper than `DEPTH_MAX`. `speakable` is for whoever must not
 refuse: it spells such values as strings, so that what happened is on record even if it was said badly.
@@ -11,6 +13,7 @@ refuse: it spells such values as strings, so that what happened is on record eve
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping
 from json.encoder import encode_basestring
@@ -31,6 +34,14 @@ class NotCanonical(UserError):
 
 def canonical(value: Any) -> bytes:
     return _encoded(_text(value, 0))
+
+
+def from_base64(text: str) -> bytes:
+    """Raises ValueError, of another spelling of the same bytes too: two texts for one signature would be two documents."""
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("base64 with bits that say nothing")
+    return data
 
 
 def number(value: float) -> str:

@@ -54,7 +54,7 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
     durable: bool = False
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """The members of an entry that carry the chain; the others are passed over in reading."""
 
     at: float

@@ -32,7 +32,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import Corrupt, InvalidPayload
-from .canonical import canonical, speakable
+from .canonical import canonical, from_base64, speakable
 from .durable_file import sync_folder, write
 from .entry import Noted
 
@@ -94,12 +94,12 @@ class Vault:
         key = self._keys.by_id(told["key"])
         if key is None:
             return None
-        sealed = base64.b64decode(told["sealed"])
         try:
+            sealed = from_base64(told["sealed"])
             plain = AESGCM(key).decrypt(
                 sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _bound_to(entry["kind"], told["key"])
             )
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise Corrupt(f"entry {entry['index']}: its personal values are not what was sealed") from None
         values: dict[str, Any] = msgspec.json.decode(plain)
         return values

@@ -68,7 +68,7 @@ class AuditFeed:
         try:
             async with asyncio.timeout(RECORD_TIMEOUT_S):
                 while self._durable < last:
-                    if not await self.flush(durable=True):
+                    if not await self.flush(durable=True, upto=last):
                         await asyncio.sleep(0.05)
         except TimeoutError:
             raise PlatformUnavailable(
@@ -103,9 +103,11 @@ class AuditFeed:
         for run, found in rows.items():
             self.note("messages", run, {"run": run, "rows": found})
 
-    async def flush(self, durable: bool = False) -> bool:
+    async def flush(self, durable: bool = False, upto: int = 0) -> bool:
         """Send what waits. False if the log could not be reached; it all stays for the next time."""
         async with self._sending:
+            if upto and self._durable >= upto:
+                return True  # Somebody's flush took it along while this one waited for its turn.
             self._close_admissions()
             self._close_settled()
             while self._notes or durable:

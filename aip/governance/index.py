@@ -8,17 +8,17 @@ Entries come newest first, by the time that their producers state. A question wi
 answered out of one index; of two fields the one that is listed first in `_FIELDS` is looked up and the other one looked for in
 what that gives, `EXAMINED_MAX` entries at most: an answer that was cut short there says so (`complete`).
 
-`run` and `tenant` are what the entry's detail says under these names. An entry is *refused* where a part of its kind between dots
-is `refused` (`message.refused`, `effect.refused`).
+`tenant` is what the entry's detail says under that name; so is `run`, and where it says none, the run that the entry's subject is
+(`fact.run_of`). An entry is *refused* where a part of its kind between dots is `refused` (`message.refused`, `effect.refused`).
 """
 
 from __future__ import annotations
 
 import heapq
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -28,9 +28,10 @@ import msgspec
 
 from ..errors import Corrupt, UsageError
 from .entry import LINE_BYTES_MAX
+from .export.fact import run_said
 from .segments import first_head, log_path, open_segments, sealed, sealed_path
 
-FORMAT = 1  # Another number, and the index is made again.
+FORMAT = 2  # Another number, and the index is made again.
 ROWS_AT_ONCE = 5_000  # A transaction of this many keeps another writer waiting for some 50 ms.
 LIMIT_MAX = 10_000
 EXAMINED_MAX = 100_000  # Entries that one question may look through: some 50 ms.
@@ -60,18 +61,30 @@ _FIELDS = {
     "tenant": "by_tenant",
     "refused": "by_refused",
 }
+_SAYS = {  # What no index is ordered by: looked for in what another one gives.
+    "run_begins": "run >= :run_begins AND run < :run_below",
+    "subject_has": "instr(subject, :subject_has) > 0",
+}
+_LAST = chr(0x10FFFF)  # No text that begins with another one sorts behind that one and this.
 _INSERT = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Fields that are given must all hold. `kind` covers what follows it behind a dot: `effect` is `effect.begun` too."""
+    """Fields that are given must all hold. `kind` covers what follows it behind a dot: `effect` is `effect.begun` too.
+
+    `kinds`, `run_begins` and `subject_has` are for who types: beginnings of kinds, one of which is enough, the beginning of a
+    run's id, and a part of a subject.
+    """
 
     since: float | None = None
     until: float | None = None
     kind: str | None = None
+    kinds: tuple[str, ...] = ()
     subject: str | None = None
+    subject_has: str | None = None
     run: str | None = None
+    run_begins: str | None = None
     tenant: str | None = None
     producer: str | None = None
     refused: bool | None = None
@@ -103,12 +116,16 @@ class _Indexed(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(_Indexed).decode
 
 
+def index_path(path: Path) -> Path:
+    return path.with_suffix(".index")
+
+
 class AuditIndex:
     """The index of the log in a folder. A context manager; for one thread."""
 
     def __init__(self, folder: Path) -> None:
         self._log = log_path(folder)
-        self._path = self._log.with_suffix(".index")
+        self._path = index_path(self._log)
         self._database = self._open()
 
     def __enter__(self) -> Self:
@@ -136,6 +153,7 @@ class AuditIndex:
         """Out of what is indexed: `catch_up` before, where the last seconds matter."""
         if not 0 < question.limit <= LIMIT_MAX:
             raise UsageError(f"limit: {question.limit} is not within 1 and {LIMIT_MAX}")
+        question = self._with_run(question)
         rows = [(n, segment, byte) for n, _, segment, byte in self._rows(question)]
         more = len(rows) > question.limit
         cut = len(rows) < question.limit and self._looked_through(question)
@@ -145,10 +163,21 @@ class AuditIndex:
 
     # Asking
 
+    def _with_run(self, question: Question) -> Question:
+        """Of the beginning of one run's id, as mostly typed, that run: it has an index. Of several, what it was."""
+        if question.run_begins is None or question.run is not None:
+            return question
+        begins, below = question.run_begins, question.run_begins + _LAST
+        statement = (
+            "SELECT (SELECT min(run) FROM entries WHERE run >= :begins AND run < :below),"
+            " (SELECT max(run) FROM entries WHERE run >= :begins AND run < :below)"
+        )
+        first, last = self._database.execute(statement, {"begins": begins, "below": below}).fetchone()
+        return replace(question, run=first or begins) if first == last else question
+
     def _rows(self, question: Question) -> Iterator[tuple[int, float, int, int]]:
         """One more than the limit, newest first: (n, at, segment, byte)."""
-        kinds: list[str | None] = [None] if question.kind is None else [*self._kinds(question.kind)]
-        found = [self._rows_of(question, kind) for kind in kinds]
+        found = [self._rows_of(question, kind) for kind in self._kinds(question)]
         merged = heapq.merge(*found, key=itemgetter(1, 0), reverse=True)
         return islice(merged, question.limit + 1)
 
@@ -163,8 +192,7 @@ class AuditIndex:
 
     def _looked_through(self, question: Question) -> bool:
         """Whether there was more to look through for a second field than may be."""
-        kinds: list[str | None] = [None] if question.kind is None else [*self._kinds(question.kind)]
-        for kind in kinds:
+        for kind in self._kinds(question):
             index, inner, outer, values = _conditions(question, kind)
             if outer == "1":
                 continue
@@ -175,9 +203,21 @@ class AuditIndex:
                 return True
         return False
 
-    def _kinds(self, wanted: str) -> Iterator[str]:
-        """The kinds in the log that are the wanted one or follow it behind a dot: one step of the index each."""
-        for lowest, below in ((wanted, f"{wanted}\0"), (f"{wanted}.", f"{wanted}/")):
+    def _kinds(self, question: Question) -> list[str] | list[None]:
+        """The kinds in the log that are asked for, each once; `[None]`: any."""
+        wanted = question.kind
+        if wanted is not None:
+            ranges = [(wanted, f"{wanted}\0"), (f"{wanted}.", f"{wanted}/")]
+        elif question.kinds:
+            ranges = [(begins, begins + _LAST) for begins in question.kinds]
+        else:
+            return [None]
+        found = set(self._kinds_within(ranges))
+        return sorted(kind for kind in found if not question.kinds or kind.startswith(question.kinds))
+
+    def _kinds_within(self, ranges: Iterable[tuple[str, str]]) -> Iterator[str]:
+        """One step of the index each."""
+        for lowest, below in ranges:
             at, inclusive = lowest, True
             for _ in range(KINDS_MAX):
                 comparison = ">=" if inclusive else ">"
@@ -265,20 +305,22 @@ class AuditIndex:
 
 def _conditions(question: Question, kind: str | None) -> tuple[str, str, str, dict[str, Any]]:
     """The index to read, what is looked up in it, what is looked for in the rows it gives, and the values of both."""
-    fields = {name: getattr(question, name) for name in _FIELDS}
+    fields = {name: getattr(question, name) for name in (*_FIELDS, *_SAYS)}
     fields["kind"] = kind
     given = {name: value for name, value in fields.items() if value is not None}
+    says = {name: _SAYS.get(name, f"{name} = :{name}") for name in given}
     first = next((name for name in _FIELDS if name in given), "")
     looked_up = [name for name in (first,) if name]
     if first == "tenant" and "refused" in given:
         looked_up.append("refused")
-    inner = [f"{name} = :{name}" for name in looked_up]
+    inner = [says[name] for name in looked_up]
     if question.since is not None:
         inner.append("at >= :since")
     if question.until is not None:
         inner.append("at < :until")
-    outer = [f"{name} = :{name}" for name in given if name not in looked_up]
-    values = {**given, "since": question.since, "until": question.until}
+    outer = [says[name] for name in given if name not in looked_up]
+    run_below = (question.run_begins or "") + _LAST
+    values = {**given, "since": question.since, "until": question.until, "run_below": run_below}
     return _FIELDS.get(first, "by_at"), " AND ".join(inner) or "1", " AND ".join(outer) or "1", values
 
 
@@ -303,9 +345,8 @@ def _indexed(path: Path, first: int) -> Iterator[tuple[Any, ...]]:
 
 def _row(entry: _Indexed, segment: int, byte: int) -> tuple[Any, ...]:
     refused = "refused" in entry.kind and "refused" in entry.kind.split(".")
-    run, tenant = (
-        value if isinstance(value, str) and value else None
-        for value in (entry.detail.run, entry.detail.tenant)
+    said, tenant = (
+        value if isinstance(value, str) else "" for value in (entry.detail.run, entry.detail.tenant)
     )
     return (
         entry.index,
@@ -313,8 +354,8 @@ def _row(entry: _Indexed, segment: int, byte: int) -> tuple[Any, ...]:
         entry.kind,
         entry.subject,
         entry.producer,
-        run,
-        tenant,
+        run_said(said, entry.kind, entry.subject) or None,
+        tenant or None,
         int(refused),
         segment,
         byte,

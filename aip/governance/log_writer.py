@@ -55,6 +55,7 @@ SEGMENT_BYTES_MAX = (
     64 * 2**20
 )  # A quarter of a million entries: what opening reads, and what retention drops at a time.
 LEAVES_AT_ONCE = 4_096
+SEGMENTS_AT_ONCE_MAX = 32  # Of retention: some ten seconds of hashing, which whoever asked can wait for.
 Mark = tuple[int, str, str, int | None]
 _HINT = "`aip audit verify` says what; keep the folder as evidence, move it away, and the next start begins a new log"
 
@@ -163,18 +164,21 @@ class LogWriter:
         replace(witnessed_path(self._path), note)
 
     def droppable(self, end: int) -> list[Kept]:
-        """The sealed segments before entry `end`, as far as a checkpoint covers them; their leaves are checked once more."""
-        going = [one for one in kept_segments(self._path) if one.end <= min(end, self._signed)]
+        """The first sealed segments before entry `end` that a checkpoint covers; their leaves are checked once more."""
+        covered = [one for one in kept_segments(self._path) if one.end <= min(end, self._signed)]
+        going = covered[:SEGMENTS_AT_ONCE_MAX]
         for segment in going:
             self._check_leaves(sealed_path(self._path, segment.first), segment.first, segment.end)
         return going
 
-    def drop(self, going: Sequence[Kept], at: float) -> None:
+    def drop(self, going: Sequence[Kept], at: float, by: str = "") -> None:
         """Drop the bodies of these segments (`droppable`). The entry about it is durable before they are gone."""
         if not going:
             return
         paths = [sealed_path(self._path, segment.first) for segment in going]
         detail = {"first": going[0].first, "end": going[-1].end, "files": [path.name for path in paths]}
+        if by:
+            detail["by"] = by
         self._levels.sync()
         self.enter(at, DROPPED, self.origin, detail)
         self.sync()

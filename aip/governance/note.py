@@ -18,7 +18,6 @@ same size. Witnesses are for that.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import struct
 from collections.abc import Iterable
@@ -28,6 +27,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ..errors import UsageError
+from .canonical import from_base64
 from .tree import EMPTY_ROOT, HASH_BYTES, Unverified
 
 __all__ = [
@@ -249,8 +249,8 @@ def _parts(note: str) -> tuple[str, list[tuple[str, bytes]]]:
 def _signature(line: str) -> tuple[str, bytes]:
     name, gap, encoded = line.removeprefix(_MARK).partition(" ")
     try:
-        signature = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
+        signature = from_base64(encoded)
+    except ValueError:
         signature = b""
     if not line.startswith(_MARK) or not gap or not _is_name(name) or len(signature) < 5:
         raise Unverified("not a signature line: a dash, a name, key id and signature in base64")
@@ -261,7 +261,7 @@ def _checkpoint(text: str) -> Checkpoint:
     origin, *rest = text.removesuffix("\n").split("\n")
     try:
         size, root, *extensions = rest
-        decoded = base64.b64decode(root, validate=True)
+        decoded = from_base64(root)
         if not size.isascii() or not size.isdigit() or str(int(size)) != size:
             raise ValueError(f"{size!r} is no size")
         return Checkpoint(origin, int(size), decoded, tuple(extensions))
@@ -277,7 +277,7 @@ def _parse_key(text: str, what: str, form: str) -> tuple[str, int, bytes]:
     parts = text.split("+", 2)
     try:
         name, _, encoded = parts
-        key = base64.b64decode(encoded, validate=True)
+        key = from_base64(encoded)
     except ValueError:
         raise UsageError(f"not a {what}: {text[:80]!r}", hint=f"it reads {form}") from None
     if len(key) != KEY_BYTES + 1:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Protocol
 
 from ..errors import AIPError, Corrupt, UsageError
@@ -33,6 +34,7 @@ TILE_HEIGHT = 8
 TILE_HASHES = 1 << TILE_HEIGHT
 PROOF_HASHES_MAX = 63  # tlog-witness: no tree of 2^63 leaves or fewer needs more.
 EMPTY_ROOT = hashlib.sha256().digest()
+_NODE = repeat(b"\x01")
 
 
 class Unverified(AIPError):
@@ -322,8 +324,8 @@ def _folded(level: list[bytes]) -> bytes:
     """The root over a power of two of hashes."""
     sha256 = hashlib.sha256
     while len(level) > 1:
-        pairs = iter(level)
-        level = [sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
+        one = iter(level)
+        level = [sha256(pair).digest() for pair in map(b"".join, zip(_NODE, one, one, strict=False))]
     return level[0]
 
 

@@ -15,6 +15,9 @@ What is looked for, and the word that a problem begins with
 The last line without its newline is no problem but `torn`: the writer died inside it, and nobody was told that it stands. Is
 it covered by a checkpoint, it is a cut tail all the same.
 
+Lines are looked at a stretch at a time (`stretch.py`), in several processes where the caller allows it, and one by one where a
+stretch does not hold.
+
 `trusted` are checkpoints from elsewhere: a witness's, a print-out of last month. Without any, the log is held to its own last
 checkpoint only, and who can rewrite the files and has the key can rewrite that too.
 """
@@ -25,6 +28,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -32,12 +36,12 @@ from ..errors import UsageError
 from .entry import DROPPED, GAP, GENESIS, LINE_BYTES_MAX, OWN, Head, decode_head, line_hash
 from .note import Checkpoint, Unverified, Verifier
 from .note import verify as verify_note
-from .segments import checkpoint_path, lines, tree_path, verifier_path, witnessed_path
-from .tree import Frontier
+from .segments import checkpoint_path, open_segments, tree_path, verifier_path, witnessed_path
+from .stretch import COUNTED, Span, Stretch, stretches
+from .tree import HASH_BYTES, Frontier
 from .tree_files import FileLevels
 
 PROBLEMS_MAX = 100
-_COUNTED = frozenset({GAP, DROPPED})
 LEAVES_AT_ONCE = 1_024  # Leaves that are compared with the kept ones, and folded, in one go.
 
 
@@ -65,7 +69,7 @@ class Report:
             self.problems.append(text)
 
 
-def verify(path: Path, trusted: Iterable[Checkpoint] = ()) -> Report:
+def verify(path: Path, trusted: Iterable[Checkpoint] = (), *, processes: int = 1) -> Report:
     """Check the whole log whose active segment is `path`; raises OSError where it cannot be read."""
     report = Report()
     # In this order, and before the lines: what a writer adds meanwhile is only ever behind what was read.
@@ -74,16 +78,9 @@ def verify(path: Path, trusted: Iterable[Checkpoint] = ()) -> Report:
     report.checkpoint = own.size if own else None
     known = _known(own, [*trusted, *([witnessed] if witnessed else [])], report)
     walk = _Walk(report, FileLevels(tree_path(path)), known)
-    for number, line in enumerate(lines(path), 1):
-        if not line.endswith(b"\n"):
-            if len(line) == LINE_BYTES_MAX:
-                report.problem(
-                    f"changed: line {number} is longer than an entry can be; what follows was not checked"
-                )
-            else:
-                report.torn = True
+    for file in open_segments(path):
+        if not all(walk.stretch(file, *found) for found in stretches(file, processes)):
             break
-        walk.line(number, line)
     walk.end()
     _judge_sizes(report, own, known, walk)
     return report
@@ -158,7 +155,7 @@ def _judge_sizes(report: Report, own: Checkpoint | None, known: dict[int, Checkp
 
 
 class _Walk:
-    """One pass over the lines: chain, leaves, roots. What every line costs is three hashes and little else."""
+    """One pass over the log: chain, leaves, roots."""
 
     def __init__(self, report: Report, kept: FileLevels, known: dict[int, Checkpoint]) -> None:
         self._report = report
@@ -168,6 +165,7 @@ class _Walk:
         self._known = known
         self._frontier = Frontier()
         self._leaves: list[bytes] = []
+        self._lines = 0
         self._expected = -1  # None was read yet.
         self._dropped_end = 0
         self._in_order = True
@@ -178,8 +176,46 @@ class _Walk:
     def size(self) -> int:
         return self._frontier.size + len(self._leaves)
 
-    def line(self, number: int, line: bytes) -> None:
-        report, content = self._report, line[:-1]
+    def stretch(self, file: BinaryIO, span: Span, found: Stretch | None) -> bool:
+        """False: what follows cannot be checked."""
+        if found is None:
+            return self._lines_of(file, span)
+        if self._expected < 0:
+            self._begin(found.first, found.previous, found.first_at)
+        report = self._report
+        if found.first != self._expected or found.previous != report.head:
+            return self._lines_of(file, span)
+        self._lines += found.count
+        self._expected += found.count
+        report.head, report.last_at = found.head, found.last_at
+        report.entries += found.count
+        for content in found.counted:
+            self._count(decode_head(content), content)
+        self._add(_hashes(found.leaves))
+        return True
+
+    def _lines_of(self, file: BinaryIO, span: Span) -> bool:
+        offset = file.seek(span.offset)
+        while offset < span.offset + span.size:
+            line = file.readline(LINE_BYTES_MAX)
+            offset += len(line)
+            self._lines += 1
+            if not line.endswith(b"\n"):
+                self._broken_off(line)
+                return False
+            self._line(self._lines, line[:-1])
+        return True
+
+    def _broken_off(self, line: bytes) -> None:
+        if len(line) == LINE_BYTES_MAX:
+            self._report.problem(
+                f"changed: line {self._lines} is longer than an entry can be; what follows was not checked"
+            )
+        else:
+            self._report.torn = True
+
+    def _line(self, number: int, content: bytes) -> None:
+        report = self._report
         try:
             head = decode_head(content)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -187,19 +223,15 @@ class _Walk:
             self._in_order = False
             return
         if self._expected < 0:
-            self._begin(head)
-        index, stated = head.index, head.hash
-        if index != self._expected or head.previous != report.head or line_hash(content) != stated:
+            self._begin(head.index, head.previous, head.at)
+        if head.index != self._expected or head.previous != report.head or line_hash(content) != head.hash:
             self._complain(number, head, content)
-        self._leaves.append(hashlib.sha256(b"\x00" + content).digest())
-        self._expected = index + 1
-        report.head = stated
+        self._expected = head.index + 1
+        report.head, report.last_at = head.hash, head.at
         report.entries += 1
-        report.last_at = head.at
-        if head.kind in _COUNTED:
+        if head.kind in COUNTED:
             self._count(head, content)
-        if len(self._leaves) >= self._fold_at:
-            self._fold()
+        self._add([hashlib.sha256(b"\x00" + content).digest()])
 
     def end(self) -> None:
         self._fold()
@@ -237,23 +269,31 @@ class _Walk:
             end = msgspec.json.decode(content)["detail"].get("end")
             self._dropped_end = max(self._dropped_end, end if isinstance(end, int) else 0)
 
-    def _begin(self, head: Head) -> None:
+    def _begin(self, first: int, previous: str, at: float) -> None:
         """A log whose beginning was dropped goes on from the leaf hashes that were kept of it."""
         report = self._report
-        report.first_at = head.at
-        report.first = self._expected = head.index if 0 <= head.index <= self._kept_size else 0
+        report.first_at = at
+        report.first = self._expected = first if 0 <= first <= self._kept_size else 0
         if report.first:
-            report.head = head.previous  # Its own hash is gone with its body; the leaf stands for it.
+            report.head = previous  # Its own hash is gone with its body; the leaf stands for it.
         for leaves in self._kept_leaves(0, report.first):
-            self._leaves += leaves
-            self._fold()
+            self._add(leaves)
 
     def _kept_leaves(self, first: int, end: int) -> Iterator[list[bytes]]:
         while first < end:
-            count = min(self._fold_at, end - first)
-            joined = self._kept.read(0, first, count)
-            yield [joined[at : at + 32] for at in range(0, len(joined), 32)]
+            count = min(LEAVES_AT_ONCE, end - first)
+            yield _hashes(self._kept.read(0, first, count))
             first += count
+
+    def _add(self, leaves: list[bytes]) -> None:
+        """Leaves that come next; folded up to each root that has to be looked at."""
+        taken = 0
+        while taken < len(leaves):
+            some = leaves[taken : taken + self._fold_at - len(self._leaves)]
+            taken += len(some)
+            self._leaves += some
+            if len(self._leaves) >= self._fold_at:
+                self._fold()
 
     def _fold(self) -> None:
         leaves, self._leaves = self._leaves, []
@@ -277,3 +317,7 @@ class _Walk:
                 self._report.problem(
                     f"rewritten: the first {size} entries do not have the root {self._known[size].root.hex()} that was signed"
                 )
+
+
+def _hashes(joined: bytes) -> list[bytes]:
+    return [joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)]

@@ -33,17 +33,21 @@ class WitnessMemory:
 
     def kept(self, origin: str) -> str | None:
         try:
-            return self._path(origin, ".note").read_text()
+            return self.path(origin).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
 
     def keep(self, origin: str, note: str) -> None:
-        replace(self._path(origin, ".note"), note)
+        replace(self.path(origin), note)
 
     def evidence(self, origin: str, kept: str, refused: str) -> None:
         path = self._path(origin, ".evidence")
         if not path.exists() or path.stat().st_size < EVIDENCE_BYTES_MAX:
             append(path, f"{kept}\n{refused}\n".encode())
+
+    def path(self, origin: str) -> Path:
+        """Of the last note: a signed checkpoint as it is, which `aip audit verify --checkpoint` takes."""
+        return self._path(origin, ".note")
 
     def _path(self, origin: str, suffix: str) -> Path:
         """An origin can be any line of text: its hash is the name, as in tlog-witness's monitoring."""

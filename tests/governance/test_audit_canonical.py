@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import struct
@@ -11,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aip.governance.canonical import DEPTH_MAX, INTEGER_MAX, NotCanonical, canonical, number, speakable
+from aip.governance.canonical import (
+    DEPTH_MAX,
+    INTEGER_MAX,
+    NotCanonical,
+    canonical,
+    from_base64,
+    number,
+    speakable,
+)
 
 VECTORS = (
     Path(__file__).parent / "vectors" / "jcs"
@@ -109,3 +118,16 @@ def test_what_has_no_canonical_form_is_refused_and_can_still_be_said(value):
     with pytest.raises(NotCanonical):
         canonical({"detail": value})
     assert json.loads(canonical(speakable({"detail": value})))
+
+
+@given(data=st.binary(max_size=80))
+def test_bytes_have_one_text_in_base64(data):
+    assert from_base64(base64.b64encode(data).decode()) == data
+
+
+@pytest.mark.parametrize(
+    "text", ["QQ", "QR==", "QUJ=", "QQ==\n", " QQ==", "QQ==QQ==", "QQ=", "Q-==", "=", "ä"]
+)
+def test_another_spelling_of_the_same_bytes_is_refused(text):
+    with pytest.raises(ValueError):
+        from_base64(text)

@@ -114,3 +114,13 @@ def test_a_note_without_personal_values_is_left_as_it_is(vault):
 def test_a_person_without_a_name_cannot_be_erased(vault):
     with pytest.raises(InvalidPayload):
         vault.key_id("")
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda text: text + "\n", lambda text: text[:-4], lambda text: "?" + text[1:]]
+)
+def test_sealed_values_that_are_spelt_otherwise_are_not_what_was_sealed(log, vault, harm):
+    entry = next(read(log.path))
+    entry["detail"]["personal"]["sealed"] = harm(entry["detail"]["personal"]["sealed"])
+    with pytest.raises(Corrupt, match="not what was sealed"):
+        vault.opened(entry)

@@ -48,9 +48,12 @@ def fits(entry, question):
             question.since is None or entry["at"] >= question.since,
             question.until is None or entry["at"] < question.until,
             question.kind is None or kind == question.kind or kind.startswith(question.kind + "."),
+            not question.kinds or kind.startswith(question.kinds),
             question.subject is None or entry["subject"] == question.subject,
+            (question.subject_has or "") in entry["subject"],
             question.producer is None or entry["producer"] == question.producer,
             question.run is None or detail.get("run") == question.run,
+            question.run_begins is None or (detail.get("run") or "").startswith(question.run_begins),
             question.tenant is None or detail.get("tenant") == question.tenant,
             question.refused is None or ("refused" in kind.split(".")) == question.refused,
         )
@@ -73,6 +76,15 @@ QUESTIONS = [
     {"refused": True},
     {"refused": True, "kind": "message"},
     {"run": "r-9"},
+    {"kinds": ("effect",)},
+    {"kinds": ("effect.", "k"), "refused": False},
+    {"kinds": ("effect", "effect.b"), "kind": "effect"},
+    {"kinds": ("",), "tenant": "north"},
+    {"run_begins": "r"},
+    {"run_begins": "r-2", "kinds": ("kill",), "until": 1_080},
+    {"run_begins": "r-1", "run": "r-2"},
+    {"subject_has": "/2"},
+    {"subject_has": "/1", "run_begins": "r-1", "since": 1_010},
 ]
 
 

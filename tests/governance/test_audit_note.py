@@ -158,3 +158,27 @@ def test_an_empty_log_has_the_empty_root():
     assert note.parse(note.sign(Checkpoint(LOG.name, 0, EMPTY_ROOT), LOG)).size == 0
     with pytest.raises(UsageError):
         Checkpoint(LOG.name, 0, b"r" * 32)
+
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+def respelt(text):
+    """The same bytes for a lenient decoder: the letter before the padding, with a bit set that says nothing."""
+    at = text.rindex("=") - 1
+    respelling = text[:at] + LETTERS[LETTERS.index(text[at]) + 1] + text[at + 1 :]
+    assert base64.b64decode(respelling.split()[-1]) == base64.b64decode(text.split()[-1])
+    return respelling
+
+
+def test_one_signature_has_one_text():
+    whole = signed()
+    assert note.verify(whole, keys(LOG)) == POINT
+    with pytest.raises(Unverified, match="signature line"):
+        note.verify(respelt(whole), keys(LOG))
+
+
+def test_one_root_has_one_text_also_under_a_signature_that_holds():
+    text = respelt(POINT.text)
+    with pytest.raises(Unverified, match="not a checkpoint"):
+        note.verify(f"{text}\n{LOG.line(text)}", keys(LOG))

@@ -14,7 +14,6 @@ Any tool that reads the format can check the tree and the signatures. Verifying 
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import msgspec
 
 from .. import note
+from ..canonical import from_base64
 from ..entry import LINE_BYTES_MAX, line_hash
 from ..merkle import leaf_hash
 from ..tree import PROOF_HASHES_MAX, Unverified, inclusion_proof, verify_inclusion
@@ -88,9 +88,9 @@ def _parts(text: str) -> tuple[bytes, int, list[bytes], str]:
         number = int(index.removeprefix("index "))
         if index != f"index {number}" or number < 0:
             raise ValueError("its index is no number")
-        line = base64.b64decode(extra.removeprefix("extra "), validate=True)
-        return line, number, [base64.b64decode(one, validate=True) for one in hashes], checkpoint
-    except (ValueError, binascii.Error) as error:
+        line = from_base64(extra.removeprefix("extra "))
+        return line, number, [from_base64(one) for one in hashes], checkpoint
+    except ValueError as error:
         raise NotVerified(
             f"not the proof of an entry: {error}", hint=f"it is a text that begins {MAGIC}"
         ) from None

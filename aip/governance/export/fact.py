@@ -32,9 +32,12 @@ def text_of(entry: Entry, name: str) -> str:
 
 def run_of(entry: Entry) -> str:
     """The run that an entry belongs to; "" for none."""
-    if stated := text_of(entry, "run"):
+    return run_said(text_of(entry, "run"), str(entry["kind"]), str(entry["subject"]))
+
+
+def run_said(stated: str, kind: str, subject: str) -> str:
+    if stated:
         return stated
-    kind, subject = str(entry["kind"]), str(entry["subject"])
     if kind.startswith(RUN_KINDS):
         return subject.removeprefix("run/")
     return subject.removeprefix("run/") if subject.startswith("run/") else ""

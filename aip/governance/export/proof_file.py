@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from ..canonical import from_base64
 from ..entry import LINE_BYTES_MAX
 from ..note import NOTE_BYTES_MAX
 from ..tree import HASH_BYTES
@@ -59,7 +60,7 @@ class Gap(msgspec.Struct, frozen=True, tag_field="is", tag="gap"):
     nodes: list[str]
 
     def digests(self) -> list[bytes]:
-        return [base64.b64decode(node, validate=True) for node in self.nodes]
+        return [from_base64(node) for node in self.nodes]
 
 
 class Context(msgspec.Struct, frozen=True, tag_field="is", tag="context"):
