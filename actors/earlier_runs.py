@@ -8,7 +8,6 @@ not to run.
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,11 @@ from aip.orchestration import run_events as ev
 from aip.orchestration.parse import parse
 from aip.orchestration.plan import Plan
 from aip.orchestration.planner import measure, weights
-from aip.runtime.journal import Journal
-from aip.runtime.simulated_disk import SimulatedDisk
+from aip.runtime import journal_copy
 from aip.settings import DEFAULT_LIMITS, Home
 
 from .sub_run import VIEW_FILE
 
-EVENT = 1
 RUNS_MAX = 3  # The newest weigh most anyway, and a thousand steps take about 30 ms to read.
 LOOKED_AT_MAX = 50  # Runs of other plans that stand between.
 FILE_BYTES_MAX = 8 * 2**20  # Of a view, and of a journal: a plan of 20,000 tasks.
@@ -66,14 +63,10 @@ def _plan_name(folder: Path) -> str:
 
 
 def _read(folder: Path, plan: Plan) -> Earlier:
-    """The run's plan and events. Its journal is opened from a copy in memory, so that no lock is taken and nothing mended."""
-    files = [path for path in (folder / "journal").iterdir() if not path.name.startswith((".", "lock"))]
-    if sum(path.stat().st_size for path in files) > FILE_BYTES_MAX:
+    place = folder / "journal"
+    if sum(path.stat().st_size for path in journal_copy.files(place)) > FILE_BYTES_MAX:
         raise ValueError(f"its journal is larger than {FILE_BYTES_MAX} bytes")
-    disk = SimulatedDisk(random.Random(0))
-    for path in files:
-        disk.write(path.name, path.read_bytes())
-    events = [ev.decode(record.payload) for record in Journal(disk).replay() if record.kind == EVENT]
+    events = [event for _, event in ev.recorded(journal_copy.open_copy(place))]
     accepted = events[0] if events else None
     if not isinstance(accepted, ev.RunAccepted):
         raise ValueError("it was never accepted")

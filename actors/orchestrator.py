@@ -19,12 +19,12 @@ message between agents comes through here.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
 from typing import Any
 
 import msgspec
@@ -38,7 +38,6 @@ from aip.orchestration.artifact import ArtifactStore
 from aip.runtime.disk import DiskStorage
 from aip.runtime.group_commit import GroupCommit
 from aip.runtime.journal import Journal
-from aip.runtime.placement import CellRecord, Membership
 from aip.runtime.ports import CellLost, NotSent
 from aip.runtime.supervision import ChildSpec, Restart, Strategy, SupervisorSpec
 
@@ -48,7 +47,9 @@ from .checkpoint_shard import CheckpointShard
 from .effect_gateway import EffectGateway
 from .health import read_all
 from .kill_switch import KillSwitch
+from .last_resort import LastResort
 from .node_agent import NodeAgent
+from .pool import Pool, membership
 from .pool_spec import PoolSpec
 from .process import NODE, Process, rpc
 from .registry import Registry
@@ -59,7 +60,6 @@ from .supervisor import Child, Living, SupervisorShell
 from .timetable import Timetable
 
 NAME = "orchestrator"
-POOL_IDLE_S = 120.0  # A pool without agents and without a run keeps its cells warm this long.
 WATCH_EVERY_S = 1.0
 GENERATIONS_PER_TERM = 1 << 20
 CLIENT_LEASE_S = 15.0
@@ -68,28 +68,23 @@ OPEN_AGAIN_S = 1.0
 POLICY_AGAIN_S = 10.0
 SWEEP_EVERY_S = 3_600.0  # What nobody holds costs disk and nothing else.
 
-_TERM, _POOL, _RUN, _RUN_ENDED, _RUN_RESTS = 1, 2, 3, 4, 5
 _encode = msgspec.msgpack.Encoder().encode
+
+
+class Kind(IntEnum):
+    """Of a record in the root's journal. Above 20 they are the timetable's."""
+
+    TERM = 1
+    POOL = 2
+    RUN = 3
+    RUN_ENDED = 4
+    RUN_RESTS = 5
 
 
 class RunRecord(msgspec.Struct, frozen=True):
     run: str
     key: str
     at: float
-
-
-class Pool:
-    """One pool: its declaration, its supervisor, and what is known of its cells."""
-
-    def __init__(self, spec: PoolSpec, supervisor: SupervisorShell) -> None:
-        self.spec = spec
-        self.supervisor = supervisor
-        self.members: dict[str, CellRecord] = {}
-        self.load: dict[str, int] = {}
-        self.pins: dict[str, str] = {}  # address -> dedicated cell, for isolation: process
-        self.wanted: set[str] = set()
-        self.runs: set[str] = set()
-        self.idle_since = time.monotonic()
 
 
 class Orchestrator(Process):
@@ -133,38 +128,42 @@ class Orchestrator(Process):
         )
         for record in self._journal.replay():
             match record.kind:
-                case 1:
+                case Kind.TERM:
                     term = int.from_bytes(record.payload, "big")
-                case 2:
+                case Kind.POOL:
                     spec = msgspec.msgpack.decode(record.payload, type=PoolSpec)
                     pools[spec.pool] = spec
-                case 3:
+                case Kind.RUN:
                     run = msgspec.msgpack.decode(record.payload, type=RunRecord)
                     self._active[run.run] = run
                     self._alarms.pop(run.run, None)
                     if run.key:
                         self._keys[run.key] = run.run
-                case 4:
+                case Kind.RUN_ENDED:
                     self._active.pop(record.payload.decode(), None)
                     self._alarms.pop(record.payload.decode(), None)
-                case 5:
+                case Kind.RUN_RESTS:
                     run, at = msgspec.msgpack.decode(record.payload)
                     self._active.pop(run, None)
                     self._alarms[run] = at
                 case kind:
                     self.timetable.fold(kind, record.payload)
         self.generation = term + 1
-        self._journal.append(_TERM, self.generation.to_bytes(8, "big"))
+        self._journal.append(Kind.TERM, self.generation.to_bytes(8, "big"))
         await self._commit.durable()
         self._epoch = self.generation * GENERATIONS_PER_TERM
         self.started_at = time.time()
         self._touched = time.monotonic()
         self._clients: dict[str, float] = {}
         self._pools: dict[str, Pool] = {}
+        self._pool_shells: dict[str, SupervisorShell] = {}
         self._set_up_tree()
         self.task(self._govern())
         self._whole = asyncio.Event()
         await self._take_back(pools)
+        last_resort = LastResort(
+            self.site.health, self._shells, lambda: bool(self.kill_check.standing), self.feed.note
+        )
         self.methods.update(
             status=rpc(self._status),
             submit=rpc(self._submit),
@@ -175,6 +174,7 @@ class Orchestrator(Process):
             load=rpc(self._load),
             run_ended=rpc(self._run_ended),
             want_effects=rpc(self._want_effects),
+            outlived=rpc(last_resort.outlived),
             membership=self._membership_now,
             epoch=rpc(self._newest_epoch),
             **{name: rpc(method) for name, method in self.timetable.methods.items()},
@@ -187,18 +187,31 @@ class Orchestrator(Process):
         self.task(self._watch_over())
         self.task(self.timetable.keep())
         self.task(self._sweep())
+        self.task(last_resort.keep())
 
     # The tree -------------------------------------------------------------------------------------------------------
 
+    def _shells(self) -> Iterator[SupervisorShell]:
+        yield from (self.control, self.nodes, self.state, self.runs)
+        yield from self._pool_shells.values()
+
     def _shell(
-        self, name: str, restarts_max: int, window_s: float = 60.0, strategy: Strategy = Strategy.ONE_FOR_ONE
+        self,
+        name: str,
+        restarts_max: int,
+        window_s: float = 60.0,
+        strategy: Strategy = Strategy.ONE_FOR_ONE,
+        *,
+        after: SupervisorShell | None = None,
     ) -> SupervisorShell:
+        """A supervisor; one `after` another goes on with its generations, for what a name was once is refused for ever."""
+        first = self.generation * GENERATIONS_PER_TERM if after is None else after.next_generation
         ordered = strategy is not Strategy.ONE_FOR_ONE
         return SupervisorShell(
             name,
             self.site,
             SupervisorSpec(strategy, restarts_max, window_s, ordered=ordered),
-            first_generation=self.generation * GENERATIONS_PER_TERM,
+            first_generation=first,
             rng=self.rng,
             on_change=self._changed,
             on_escalate=self._escalated,
@@ -251,16 +264,11 @@ class Orchestrator(Process):
         """A child started or ended. Cells change the membership; the others keep their name and their socket."""
         self.peers.forget(name)
         for pool in self._pools.values():
-            if name in pool.members or name in pool.supervisor.tree_names:
+            if name in pool.members or name in self._pool_shells[pool.spec.pool].tree_names:
                 if living is None:
-                    pool.members.pop(name, None)
-                    pool.load.pop(name, None)
-                    self._unpin(pool, name)
+                    pool.left(name, self._active.__contains__)
                 else:
-                    generation = living.info["generation"]
-                    pool.members[name] = CellRecord(
-                        name, pool.spec.pool, NODE, generation, slots=pool.spec.density
-                    )
+                    pool.joined(name, NODE, living.info["generation"])
                 await self._publish()
                 return
 
@@ -270,10 +278,11 @@ class Orchestrator(Process):
         await asyncio.sleep(30.0)
         pool = self._pools.get(name.removeprefix("pool-"))
         if pool is not None:
-            pool.supervisor = self._pool_shell(pool.spec)
+            given_up = self._pool_shells[pool.spec.pool]
+            self._pool_shells[pool.spec.pool] = self._pool_shell(pool.spec, after=given_up)
             self._reconcile(pool)
         elif name == "runs":
-            self.runs = self._shell("runs", restarts_max=50)
+            self.runs = self._shell("runs", restarts_max=50, after=self.runs)
             self.runs.begin()
             for run in list(self._active):
                 await self._start_run(run)
@@ -293,11 +302,11 @@ class Orchestrator(Process):
 
     async def _adopted(self) -> None:
         """Nothing is published before the living cells are all back in: one left out would count as dead."""
-        cells = [(pool.supervisor, name) for pool in self._pools.values() for name in pool.wanted]
-        waiting = [shell.started(name, ADOPTED_WITHIN_S) for shell, name in cells]
-        for (_, name), back in zip(
-            cells, await asyncio.gather(*waiting, return_exceptions=True), strict=True
-        ):
+        cells = {
+            name: self._pool_shells[pool.spec.pool] for pool in self._pools.values() for name in pool.wanted
+        }
+        waiting = [shell.started(name, ADOPTED_WITHIN_S) for name, shell in cells.items()]
+        for name, back in zip(cells, await asyncio.gather(*waiting, return_exceptions=True), strict=True):
             if isinstance(back, BaseException):
                 self.feed.note("cell.not_adopted", name, {"error": f"{type(back).__name__}: {back}"[:500]})
         self._whole.set()
@@ -305,30 +314,9 @@ class Orchestrator(Process):
 
     # Membership -----------------------------------------------------------------------------------------------------
 
-    def _membership(self) -> Membership:
-        return Membership(
-            epoch=self._epoch,
-            pools={
-                name: tuple(r for r in pool.members.values() if r.cell_id not in pool.pins.values())
-                for name, pool in self._pools.items()
-            }
-            | {
-                # Apart, so that no agent without a pin to one of them ever lands there.
-                f"{name}-dedicated": tuple(
-                    msgspec.structs.replace(r, pool=f"{name}-dedicated")
-                    for r in pool.members.values()
-                    if r.cell_id in pool.pins.values()
-                )
-                for name, pool in self._pools.items()
-                if pool.pins
-            },
-            types={kind: name for name, pool in self._pools.items() for kind in pool.spec.types},
-            pins={address: cell for pool in self._pools.values() for address, cell in pool.pins.items()},
-        )
-
     async def _membership_now(self, payload: bytes) -> bytes:
         await self._whole.wait()
-        return _encode(self._membership())
+        return _encode(membership(self._epoch, self._pools))
 
     async def _newest_epoch(self) -> int:
         return self._epoch
@@ -337,7 +325,7 @@ class Orchestrator(Process):
         if not self._whole.is_set():
             return
         self._epoch += 1
-        payload = _encode(self._membership())
+        payload = _encode(membership(self._epoch, self._pools))
         cells = [name for pool in self._pools.values() for name in pool.members]
         runs = [f"run-{run}" for run in self._active]
         await asyncio.gather(*(self._push(name, payload) for name in (*cells, *runs, *self._clients)))
@@ -353,7 +341,7 @@ class Orchestrator(Process):
         self._touched = time.monotonic()
         self._clients[name] = time.monotonic() + CLIENT_LEASE_S
         await self._whole.wait()
-        return _encode(self._membership())
+        return _encode(membership(self._epoch, self._pools))
 
     async def _load(self, cell: str, agents: int, turns: int = 0) -> int:
         """A cell's heartbeat; answers the epoch, so that one that missed a push knows."""
@@ -366,15 +354,17 @@ class Orchestrator(Process):
 
     # Pools ----------------------------------------------------------------------------------------------------------
 
-    def _pool_shell(self, spec: PoolSpec) -> SupervisorShell:
-        shell = self._shell(f"pool-{spec.pool}", spec.restarts_max, spec.window_s, Strategy(spec.strategy))
+    def _pool_shell(self, spec: PoolSpec, *, after: SupervisorShell | None = None) -> SupervisorShell:
+        strategy = Strategy(spec.strategy)
+        shell = self._shell(f"pool-{spec.pool}", spec.restarts_max, spec.window_s, strategy, after=after)
         shell.begin()
         return shell
 
     def _pool(self, spec: PoolSpec) -> Pool:
         pool = self._pools.get(spec.pool)
         if pool is None:
-            pool = self._pools[spec.pool] = Pool(spec, self._pool_shell(spec))
+            pool = self._pools[spec.pool] = Pool(spec, time.monotonic())
+            self._pool_shells[spec.pool] = self._pool_shell(spec)
         return pool
 
     async def _declare_pool(
@@ -390,7 +380,7 @@ class Orchestrator(Process):
         declared = msgspec.convert(spec, PoolSpec)
         self._refuse_in_lockdown(f"pool:{declared.pool}")
         if declared.pool not in self._pools:
-            self._journal.append(_POOL, _encode(declared))
+            self._journal.append(Kind.POOL, _encode(declared))
             self._pool(declared)
         pool = self._pools[declared.pool]
         merged = msgspec.structs.replace(
@@ -399,48 +389,29 @@ class Orchestrator(Process):
             configs={**pool.spec.configs, **declared.configs},
         )
         if merged != pool.spec:
-            self._journal.append(_POOL, _encode(merged))
+            self._journal.append(Kind.POOL, _encode(merged))
             pool.spec = merged
             for cell in pool.members:
                 more = {"types": pool.spec.types, "configs": pool.spec.configs}
                 await self.peers.insist(cell, "types", _encode(more))
         if run:
             pool.runs.add(run)
-        pool.idle_since = time.monotonic()
-        for address in pins:
-            pool.pins[address] = _own_cell(pool.spec.pool, address)
+        pool.want(pins, warm, time.monotonic())
         for name, manifest in manifests.items():
             await self.peers.insist(
                 "registry", "declare", _encode({"name": name, "pool": declared.pool, "manifest": manifest})
             )
-        if pool.spec.isolation == "process":
-            # Those that are to be there from the beginning; the others start with their first mail.
-            pool.wanted.update(pool.pins[address] for address in pins if address in warm)
-        elif not pool.wanted:
-            pool.wanted.add(self._cell_name(pool, 0))
         self._reconcile(pool)
         await self._publish()
 
-    @staticmethod
-    def _cell_name(pool: Pool, index: int) -> str:
-        return f"cell-{pool.spec.pool}-{index}"
-
-    def _unpin(self, pool: Pool, cell: str) -> None:
-        """A cell that was one agent's alone is gone: its pin stays as long as the agent's run may want it again."""
-        if cell in pool.wanted:
-            return
-        for address in [address for address, pinned in pool.pins.items() if pinned == cell]:
-            if address.partition("/")[2].partition(".")[0] not in self._active:
-                del pool.pins[address]
-
     def _reconcile(self, pool: Pool) -> None:
-        pool.supervisor.declare(
+        self._pool_shells[pool.spec.pool].declare(
             {
                 name: Child(
                     ChildSpec(name, shutdown_s=15.0),
                     CellProcess,
                     (pool.spec,),
-                    _options(pool.spec, 1 if name in pool.pins.values() else pool.spec.density),
+                    _options(pool.spec, pool.slots(name)),
                 )
                 for name in sorted(pool.wanted)
             }
@@ -451,10 +422,7 @@ class Orchestrator(Process):
         kind = address.partition("/")[0]
         for pool in self._pools.values():
             if kind in pool.spec.types:
-                name = pool.pins.get(address) or self._cell_name(pool, 0)
-                pool.idle_since = time.monotonic()
-                if name not in pool.wanted:
-                    pool.wanted.add(name)
+                if pool.wake(address, time.monotonic()):
                     self._reconcile(pool)
                 return
         raise NotFound(f"no agent type {kind!r} is deployed", hint="see `aip agents list`")
@@ -470,7 +438,7 @@ class Orchestrator(Process):
             return self._keys[run.idempotency_key]
         await asyncio.to_thread(write_spec, self.site.home, run)
         record = RunRecord(run.run, run.idempotency_key, time.time())
-        self._journal.append(_RUN, _encode(record))
+        self._journal.append(Kind.RUN, _encode(record))
         await self._commit.durable()
         self._active[run.run] = record
         if record.key:
@@ -491,7 +459,7 @@ class Orchestrator(Process):
         self._alarms.pop(run, None)
         if run not in self._active:
             record = RunRecord(run, "", time.time())
-            self._journal.append(_RUN, _encode(record))
+            self._journal.append(Kind.RUN, _encode(record))
             await self._commit.durable()
             self._active[run] = record
         await self._start_run(run)
@@ -521,30 +489,21 @@ class Orchestrator(Process):
         if self._active.pop(run, None) is not None:
             if wake_at:
                 self._alarms[run] = wake_at
-                self._journal.append(_RUN_RESTS, _encode((run, wake_at)))
+                self._journal.append(Kind.RUN_RESTS, _encode((run, wake_at)))
             else:
                 self._alarms.pop(run, None)
-                self._journal.append(_RUN_ENDED, run.encode())
+                self._journal.append(Kind.RUN_ENDED, run.encode())
             await self._commit.durable()
         self.timetable.run_ended(run)
         for pool in self._pools.values():
-            self._release(pool, run)
-            pool.runs.discard(run)
-            pool.idle_since = time.monotonic()
+            for cell in list(pool.members):
+                self.task(self._release_run(cell, run))
+            if pool.release(run, time.monotonic(), self._active.__contains__):
+                self._reconcile(pool)
         self.runs.living.get(f"run-{run}", _NOBODY).leaving = True
 
-    def _release(self, pool: Pool, run: str) -> None:
-        """The agents of this run leave, and the cells that are theirs alone."""
-        for cell in list(pool.members):
-            self.task(self._release_run(cell, run))
-        own = {cell for address, cell in pool.pins.items() if address.partition("/")[2].startswith(f"{run}.")}
-        if own & pool.wanted:
-            pool.wanted -= own
-            self._reconcile(pool)
-        for cell in own - pool.members.keys():
-            self._unpin(pool, cell)  # It was never needed; of the others their end tells.
-
     async def _release_run(self, cell: str, run: str) -> None:
+        """The agents of this run leave."""
         try:
             await self.peers.call(cell, "release_run", _encode({"run": run}))
         except (NotSent, CellLost, AIPError):
@@ -559,7 +518,8 @@ class Orchestrator(Process):
             for name in [name for name, until in self._clients.items() if until < now]:
                 del self._clients[name]
             for pool in list(self._pools.values()):
-                self._size(pool, now)
+                if pool.resize(now, _cells_max()):
+                    self._reconcile(pool)
             for run in [run for run, at in self._alarms.items() if at <= time.time()]:
                 del self._alarms[run]  # At once: the next look must not find it due again.
                 self.task(self._revive(run))
@@ -584,22 +544,6 @@ class Orchestrator(Process):
                 detail = {"objects": gone.objects, "size_bytes": gone.size_bytes}
                 self.feed.note("artifacts.swept", self.name, detail)
 
-    def _size(self, pool: Pool, now: float) -> None:
-        """As many cells as the agents need at the pool's density; none once it has been idle."""
-        agents = sum(pool.load.values())
-        if agents or pool.runs:
-            pool.idle_since = now
-        shared = [name for name in pool.wanted if name not in pool.pins.values()]
-        if pool.wanted and now - pool.idle_since > POOL_IDLE_S:
-            pool.wanted.clear()
-            pool.pins.clear()
-            self._reconcile(pool)
-        elif shared and agents > len(shared) * pool.spec.density:
-            cells = min(-(-agents // pool.spec.density), _cells_max())
-            if cells > len(shared):
-                pool.wanted.update(self._cell_name(pool, index) for index in range(cells))
-                self._reconcile(pool)
-
     def _stop_platform(self) -> None:
         from .launch import stop_from_inside
 
@@ -608,7 +552,9 @@ class Orchestrator(Process):
     async def _status(self) -> dict[str, Any]:
         self._touched = time.monotonic()
         rooms = {"control": self.control, "nodes": self.nodes, "state": self.state}
-        rooms |= {f"pool-{name}": pool.supervisor for name, pool in self._pools.items() if pool.wanted}
+        rooms |= {
+            f"pool-{name}": self._pool_shells[name] for name, pool in self._pools.items() if pool.wanted
+        }
         rooms["runs"] = self.runs
         children = [
             {"name": name, "state": "running", "pid": None, "restarts": 0, "children": shell.tree()}
@@ -628,11 +574,6 @@ class Orchestrator(Process):
             "epoch": self._epoch,
             "checks": ["kill", "principal", "breaker", "policy", "budget"],
         }
-
-
-def _own_cell(pool: str, address: str) -> str:
-    """The cell of one agent alone. Named after it, so that a root that comes back finds the same one."""
-    return f"cell-{pool}-p{hashlib.sha256(address.encode()).hexdigest()[:10]}"
 
 
 def _options(spec: PoolSpec, slots: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,14 @@ from aip.orchestration.run_lifecycle import RunState
 from aip.orchestration.run_view import view
 from aip.runtime import cell as road
 from aip.runtime import codec
+from aip.runtime.border import Misspoken
 from aip.runtime.calls import Listener
 from aip.runtime.disk import DiskStorage
 from aip.runtime.group_commit import GroupCommit
 from aip.runtime.guard import Guard
 from aip.runtime.journal import Journal
 from aip.runtime.placement import Membership, Placement
+from aip.runtime.speaker import SPEAKER
 from aip.settings import DEFAULT_LIMITS
 
 from .added_tasks import refuse_unfit
@@ -54,9 +57,9 @@ from .process import Process, rpc
 from .run_ledger import RunLedger
 from .run_spec import address_of, folder, read_spec
 from .site import Site
+from .spending import KILL_SWITCH, Spending, watched
 from .sub_run import VIEW_FILE, Lending, answer, bounded, child_id, child_spec, outcome
 
-EVENT = 1
 SYNC_EVERY_S = 0.05
 FENCE_EVERY_S = 0.2
 KEEP_UP_EVERY_S = 2.0
@@ -132,7 +135,9 @@ class RunProcess(Process):
 
     async def _join_road(self) -> None:
         self.placement = Placement(Membership(epoch=0))
-        self.policy = LocalPolicy(self.site.home, self.feed.note, self.placement.isolation)
+        self.policy = LocalPolicy(
+            self.site.home, self.feed.note, self.placement.isolation, level=self.kill_check.level
+        )
         await self.policy.open()
         self.placement.offer(decode(await self.peers.insist(ROOT, "membership")))
         self.cell = road.Cell(
@@ -159,7 +164,8 @@ class RunProcess(Process):
         self.task(self._keep_up())
         self.task(self._watch_fence())
         self.task(self._rest_when_waiting())
-        events = [ev.decode(record.payload) for record in self._journal.replay() if record.kind == EVENT]
+        self.task(self._tell_spending())
+        events = [event for _, event in ev.recorded(self._journal)]
         now = time.time()
         if events:
             self.machine, step = RunMachine.recover(
@@ -219,7 +225,7 @@ class RunProcess(Process):
 
     def _perform(self, step: cmd.Step) -> None:
         if step.events:
-            self._journal.append_many((EVENT, ev.encode(event)) for event in step.events)
+            self._journal.append_many((ev.RECORD, ev.encode(event)) for event in step.events)
             self._unsynced.set()
         for command in step.commands:
             match command:
@@ -468,11 +474,20 @@ class RunProcess(Process):
         """What the task's account has spent since the last report: this attempt's, up to what others spent beside it."""
         return self._ledger.news(dispatch.budget_account)
 
+    async def _tell_spending(self) -> None:
+        async def tell(event: bytes) -> bytes:
+            return await self.peers.call(KILL_SWITCH, "observe", event)
+
+        if self._paid:
+            await Spending(self.run, watched(self.site.home), self._ledger.spent, tell).keep()
+
     async def _draw(self, **draw: Any) -> dict[str, Any]:
+        _spends_as(draw["holder"])
         granted: dict[str, Any] = msgspec.to_builtins(self._ledger.draw(**draw))
         return granted
 
     async def _settle(self, account: str, holder: str, reservation: str, spent: dict[str, int]) -> None:
+        _spends_as(holder)
         self._ledger.settle(account, holder, reservation, spent)
 
     async def _split(self, account: str, part: str, limits: dict[str, int]) -> None:
@@ -516,13 +531,8 @@ class RunProcess(Process):
         return self._shown()
 
     async def _events(self, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
-        found = []
-        for record in self._journal.replay(after):
-            if record.kind == EVENT:
-                found.append({"index": record.index, **ev.to_json(ev.decode(record.payload))})
-                if len(found) >= limit:
-                    break
-        return found
+        found = islice(ev.recorded(self._journal, after), limit)
+        return [{"index": index, **ev.to_json(event)} for index, event in found]
 
     async def _act(self, verb: str, by: str, **details: Any) -> dict[str, Any]:
         """A person's act: cancel, pause, resume, decide, retry. Durable when this answers; refused with a reason."""
@@ -535,10 +545,13 @@ class RunProcess(Process):
             self._over = False
             self._last_view().unlink(missing_ok=True)
         self._perform(step)
+        told = {"by": by, **{name: value for name, value in details.items() if value}}
         if step.refusals:
-            raise from_record(step.refusals[0].error)
+            error = step.refusals[0].error
+            self.feed.note("run.refused", self.run, {"act": verb, "code": error.code, **told})
+            raise from_record(error)
         await self._commit.durable()
-        self.feed.note(f"run.{verb}", self.run, {"by": by, **{k: v for k, v in details.items() if v}})
+        self.feed.note(f"run.{verb}", self.run, told)
         return self._shown()
 
     async def _keep_up(self) -> None:
@@ -572,6 +585,12 @@ def _with_input(error: AIPError, dispatch: cmd.Dispatch | cmd.StartRun) -> Error
     text = json.dumps(given, ensure_ascii=False)
     error.details["input"] = given if len(text) <= INPUT_CHARS_MAX else f"{text[:INPUT_CHARS_MAX]}…"
     return to_record(error)
+
+
+def _spends_as(holder: str) -> None:
+    speaker = SPEAKER.get()
+    if speaker is not None and holder != str(speaker):
+        raise Misspoken(f"{speaker} may not spend as {holder}")
 
 
 def _decide(by: str, details: dict[str, Any]) -> inp.Input:

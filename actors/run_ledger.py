@@ -13,6 +13,7 @@ A reservation is named with the life of the ledger that gave it, so that no purs
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -30,6 +31,7 @@ class Granted(msgspec.Struct, frozen=True):
     amounts: dict[str, int]
     spent: dict[str, int]
     refusal: ErrorRecord | None = None
+    left: dict[str, int] = {}
 
 
 class RunLedger:
@@ -78,7 +80,8 @@ class RunLedger:
         given = drawn.reservation
         refusal = None if drawn.refusal is None else to_record(drawn.refusal)
         name = f"{self._life}:{given.id}"
-        return Granted(name, given.account, given.holder, dict(given.amounts), dict(given.spent), refusal)
+        amounts, spent = dict(given.amounts), dict(given.spent)
+        return Granted(name, given.account, given.holder, amounts, spent, refusal, dict(drawn.left))
 
     def settle(self, account: str, holder: str, reservation: str, spent: Amounts) -> None:
         """A purse closes. One that an earlier life filled is charged here with all it has spent."""
@@ -108,6 +111,13 @@ class RunLedger:
             for unit, amount in spent.items()
             if amount > reported.get(unit, 0)
         }
+
+    def spent(self) -> dict[str, int]:
+        """What the run has spent since this ledger began, by tasks under way, too."""
+        total = Counter(self._plan.statement(self._run).spent)
+        for account, (own, _, _) in self._own.items():
+            total.update(own.statement(account).spent)
+        return dict(total)
 
     def raise_limits(self, limits: Mapping[str, int]) -> None:
         """The plan's limits are higher now."""

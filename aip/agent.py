@@ -31,7 +31,7 @@ import inspect
 import logging
 import re
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Protocol, Self, TypeVar, overload
@@ -71,6 +71,7 @@ class Turn(Protocol):
     ) -> AsyncIterator[Any]: ...
     def progress(self, fraction: float | None, text: str) -> Awaitable[None]: ...
     async def spawn(self, kind: str, key: str | None) -> str: ...
+    async def kill(self, target: str, reason: str) -> None: ...
     async def checkpoint(self, state: Any) -> None: ...
     async def effect(
         self, name: str, action: Callable[[], Any], key: str | None, idempotent: bool, timeout_s: float | None
@@ -180,6 +181,13 @@ class Context:
         """
         return await self._turn.spawn(kind if isinstance(kind, str) else type_name(kind), key)
 
+    async def kill(self, target: str, reason: str = "") -> None:
+        """Stop this agent (`ctx.agent`) or one that descends from it: a kill order, in force and on disk when this returns.
+
+        Raises `Denied` for any other target. An order stands until people lower it: an agent takes none back.
+        """
+        await self._turn.kill(target, reason)
+
     async def checkpoint(self, state: Any) -> None:
         """Keep `state` (a value as in messages) for the next activation; returns when it is in the journal."""
         await self._turn.checkpoint(state)
@@ -198,9 +206,10 @@ class Context:
             await ctx.effect("tickets", {"method": "POST", "url": "https://…", "json": {…}})   # the gateway does it
             await ctx.effect("file.append", write)                                              # this agent does it
 
-        With a request (a map) `name` is a connector of the platform's effects.yaml: the effect gateway, which alone holds its
-        secrets, asks policy and kill fence and does it (docs/effects.md); whether a repeat in doubt may be done again is the
-        connector's to say. With a function (without arguments, sync: run in a thread, or async) the agent does it itself.
+        With a request (a map) `name` is a connector of the platform's effects.yaml that the plan grants this agent (`effects:`).
+        The effect gateway, which alone holds its secrets, asks policy and kill fence and does it (docs/effects.md); whether a
+        repeat in doubt may be done again is the connector's to say. With a function (without arguments, sync: run in a thread, or
+        async) the agent does it itself.
         `key` names this piece of work (default: the turn's idempotency key); a recorded effect is not done again.
         """
         if callable(action):
@@ -236,7 +245,7 @@ class Context:
     async def add_tasks(self, tasks: Mapping[str, Mapping[str, Any]]) -> None:
         """Add tasks to the run that this turn works for, in the language of a plan's `tasks:`, by name.
 
-            await ctx.add_tasks({"part-1": {"agent": "writer", "capability": "draft", "with": {"chapter": 1}}})
+            await ctx.add_tasks({"part_1": {"agent": "writer", "capability": "draft", "with": {"chapter": 1}}})
 
         They are durable when this returns. Whoever waits for this turn's task waits for them too, and sees what came of them as
         `tasks.NAME.added`. Up to `limits.dynamic_tasks` of the plan; the same again is a repeat and changes nothing. Raises
@@ -339,6 +348,12 @@ class Agent:
     async def handle(self, capability: str, arguments: dict[str, Any], ctx: Context) -> Any:
         """Answer a capability that is not declared. Only asked where the class is `open_ended`."""
         raise unknown_capability(type(self), capability)
+
+    async def handle_stream(
+        self, capability: str, arguments: dict[str, Any], ctx: Context
+    ) -> AsyncGenerator[Any, None]:
+        """The same for who reads it with `ctx.stream`: part by part. An answer that has no parts is the only one."""
+        yield await self.handle(capability, arguments, ctx)
 
     def describe(self) -> Mapping[str, Any]:
         """What this agent can do, as its manifest says it. Override where that is only known at run time."""

@@ -21,11 +21,9 @@ from .orchestration.parse import parse
 from .orchestration.run import RunMachine
 from .orchestration.run_view import view
 from .runtime import codec
-from .runtime.journal import Journal
-from .runtime.simulated_disk import SimulatedDisk
+from .runtime.journal_copy import open_copy
 from .settings import DEFAULT_LIMITS, Home
 
-EVENT = 1
 LOG_READ_BYTES = 1 << 20
 
 
@@ -36,21 +34,10 @@ def _folder(home: Home, run: str) -> Path:
     return folder
 
 
-def _journal(folder: Path) -> Journal:
-    """The run's journal, opened from a copy in memory: its writer may be at work, and a torn tail is its to cut."""
-    disk = SimulatedDisk(random.Random(0))
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and not path.name.startswith((".", "lock")):
-                disk.write(path.name, path.read_bytes())
-    return Journal(disk)
-
-
 def stored_events(home: Home, run: str, after: int = 0) -> Iterator[dict[str, Any]]:
     """Every event of a run as plain JSON, with its index in the journal."""
-    for record in _journal(_folder(home, run) / "journal").replay():
-        if record.kind == EVENT and record.index > after:
-            yield {"index": record.index, **ev.to_json(ev.decode(record.payload))}
+    for index, event in ev.recorded(open_copy(_folder(home, run) / "journal"), after):
+        yield {"index": index, **ev.to_json(event)}
 
 
 def stored_run(home: Home, run: str) -> dict[str, Any]:
@@ -78,7 +65,7 @@ def stored_run(home: Home, run: str) -> dict[str, Any]:
 
 
 def _fold(home: Home, run: str, folder: Path) -> RunMachine | None:
-    events = [ev.decode(r.payload) for r in _journal(folder / "journal").replay() if r.kind == EVENT]
+    events = [event for _, event in ev.recorded(open_copy(folder / "journal"))]
     if not events:
         return None
     accepted = events[0]

@@ -23,6 +23,7 @@ from bench_rows import (
     effects,
     health,
     journal,
+    kill,
     peers,
     plan_check,
     policy,
@@ -68,6 +69,19 @@ def plans(options: Options) -> Iterator[Plain]:
     yield from run_machine.rows()
 
 
+def killing(options: Options) -> Iterator[Plain]:
+    with stage() as platform:
+        say("ordering ten thousand agents to stop, again and again")
+        yield from plain(kill.rows(platform, rounds=kill.ROUNDS_LARGE if options.large else kill.ROUNDS))
+
+
+def governance(options: Options) -> Iterator[Plain]:
+    """What stands on the road of every message: policy, audit, effects, kill."""
+    for name in ("policy", "audit", "effects", "kill"):
+        say(name)
+        yield from BENCHES[name](options)
+
+
 BENCHES: dict[str, Callable[[Options], Iterator[Plain]]] = {
     "runtime": runtime,
     "plans": plans,
@@ -76,6 +90,8 @@ BENCHES: dict[str, Callable[[Options], Iterator[Plain]]] = {
     "policy": lambda _: plain(policy.rows()),
     "audit": lambda options: plain(audit.rows(audit.SIZE_LARGE if options.large else audit.SIZE)),
     "effects": lambda _: effects.rows(),
+    "kill": killing,
+    "governance": governance,
     "plan_check": lambda _: iter(plan_check.rows()),
     "run_machine": lambda _: iter(run_machine.rows()),
 }

@@ -67,6 +67,7 @@ OF_ERROR: dict[str, ExitCode] = {
     "platform.unavailable": _X.NO_PLATFORM,
     "agent.failed": _X.FAILED,
     "effect.in_doubt": _X.FAILED,
+    "effects.invalid": _X.PLAN_INVALID,
     "state.corrupt": _X.NOT_VERIFIED,
     "audit.unverified": _X.NOT_VERIFIED,
     "witness.inconsistent": _X.NOT_VERIFIED,

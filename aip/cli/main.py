@@ -20,6 +20,7 @@ from . import (
     about,
     agents,
     audit,
+    effects,
     init,
     kill,
     plan,
@@ -49,7 +50,7 @@ SECTIONS: dict[str, list[click.Command]] = {
         schedule.schedule,
     ],
     "The platform": [platform.up, platform.down, platform.status, top.top, platform.doctor],
-    "Governance": [kill.kill, policy.policy, audit.audit, secret.secret],
+    "Governance": [kill.kill, policy.policy, effects.effects, audit.audit, secret.secret],
     "This command": [about.completion, about.version],
 }
 

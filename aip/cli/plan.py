@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from . import measure, plan_diff, plan_file, plan_make, plan_simulate, text
+from . import effects, measure, plan_diff, plan_file, plan_make, plan_simulate, text
 from .command import Noun
 from .output import show_value
 from .plan_output import Draws, asked
@@ -50,11 +50,12 @@ def check(path: Path, no_code: bool) -> None:
     """
     from ..orchestration.graph import critical_path, first_ready
     from ..orchestration.parse import render
+    from ..orchestration.parse.check_effects import unknown_connectors
     from ..orchestration.parse.check_null import cautions
 
     one = session()
     found = plan_file.parsed(path) if no_code else plan_file.checked(path, one.library)
-    warnings = cautions(found)
+    warnings = [*cautions(found), *unknown_connectors(found, effects.connectors_here(one))]
     longest, _ = critical_path(found)
     told = {
         "plan": found.name,

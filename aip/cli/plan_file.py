@@ -1,6 +1,7 @@
 """A plan in a file: read, checked, and its problems told with the lines they stand in.
 
-Nothing of the plan's code runs in this process: what its agents can do is asked of a child process (`aip.client.inspect_code`).
+Nothing of the plan's code runs in this process: what its agents can do is asked of a child process (`aip.client.inspect_code`),
+or of a sandbox where they are to run in one (`inspect_contained`).
 """
 
 from __future__ import annotations
@@ -63,9 +64,15 @@ def checked(path: Path, client: Client) -> Plan:
 
 def manifests(plan: Plan, path: Path, client: Client) -> Mapping[str, Mapping[str, Any]]:
     """What each agent of the plan can do, by the plan's name for it."""
-    entries = sorted({agent.use for agent in plan.agents.values()})
-    by_entry = client.inspect_code(path.absolute().parent, entries) if entries else {}
-    return {name: by_entry[agent.use] for name, agent in plan.agents.items() if agent.use in by_entry}
+    folder = path.absolute().parent
+    strangers = {name: agent.use for name, agent in plan.agents.items() if agent.isolation == "container"}
+    others = {name: agent.use for name, agent in plan.agents.items() if name not in strangers}
+    # Strangers first: where there is no sandbox for them, nothing of the plan is to run.
+    contained = client.inspect_contained(folder, sorted(set(strangers.values()))) if strangers else {}
+    known = client.inspect_code(folder, sorted(set(others.values()))) if others else {}
+    return {name: contained[use] for name, use in strangers.items()} | {
+        name: known[use] for name, use in others.items() if use in known
+    }
 
 
 class DrawnPlanInvalid(PlanInvalid):

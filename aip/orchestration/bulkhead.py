@@ -20,10 +20,10 @@ waiting_max, and nobody waits while a permit is free. A permit that is given bac
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Protocol
 
 from ..errors import AIPError, BulkheadFull, UsageError
 from ..ids import type_of
+from .breaker_check import Routed
 
 CONCURRENT_DEFAULT = (
     256  # Calls of one cell in flight to one capability: beyond it the recipient only queues.
@@ -104,17 +104,6 @@ class Bulkhead:
         self.waiting -= woken
         self.in_use += woken
         return woken
-
-
-class Routed(Protocol):
-    """What a check reads of an envelope."""
-
-    @property
-    def kind(self) -> int: ...
-    @property
-    def recipient(self) -> str: ...
-    @property
-    def capability(self) -> str: ...
 
 
 class BulkheadCheck:

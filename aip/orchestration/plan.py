@@ -44,6 +44,7 @@ class Role(StrEnum):
 class Isolation(StrEnum):
     CELL = "cell"
     PROCESS = "process"
+    CONTAINER = "container"  # In a sandbox: aip.compute.sandbox.
 
 
 class OnExceeded(StrEnum):
@@ -110,6 +111,7 @@ class AgentSpec:
     restart: Restart
     position: Position
     config: Mapping[str, Any] = field(default_factory=dict)  # Static JSON; secrets by reference only.
+    effects: tuple[str, ...] = ()  # Connectors of the operator's that it may use; none but these.
 
 
 class Method(StrEnum):

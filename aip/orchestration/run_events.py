@@ -21,11 +21,13 @@ computed again from recorded outputs. Evaluated gate questions are cut to the sa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from ..errors import Corrupt, ErrorRecord
+from ..runtime.journal import Journal
 from ..runtime.task import TaskState
 from .artifact import ArtifactRef
 from .run_lifecycle import RunState
@@ -221,6 +223,8 @@ AnyEvent = (
     | AttemptFenced
 )
 
+RECORD = 1  # The kind of a journal's record that is an event.
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[AnyEvent] = msgspec.msgpack.Decoder(AnyEvent)
 
@@ -241,6 +245,13 @@ def decode(record: bytes) -> AnyEvent:
             hint="open the run with the AIP that wrote it",
         )
     return event
+
+
+def recorded(journal: Journal, after: int = 0) -> Iterator[tuple[int, AnyEvent]]:
+    """The events of a run's journal behind an index, each with its own."""
+    return (
+        (record.index, decode(record.payload)) for record in journal.replay(after) if record.kind == RECORD
+    )
 
 
 def to_json(event: AnyEvent) -> dict[str, Any]:

@@ -104,6 +104,12 @@ def _agent() -> Schema:
         ),
         "runtime_env": {"type": "object"},
         "config": {"type": "object"},
+        "effects": {
+            "type": "array",
+            "maxItems": v.CONNECTORS_MAX,
+            "uniqueItems": True,
+            "items": _text(v.CONNECTOR_FORM),
+        },
     }
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aip
 
@@ -109,6 +110,81 @@ class Asker(aip.Agent):
         for _ in range(count):
             await ctx.tell(target, "sleep", {"seconds": 0.0})
         return count
+
+
+class Hitter(aip.Agent):
+    """Has effects at an outside HTTP sink, through the effect gateway."""
+
+    @aip.capability
+    async def process(self) -> int:
+        return os.getpid()
+
+    @aip.capability
+    async def prefix(self, ctx: aip.Context) -> str:
+        """What the addresses of the live agents begin with: this type, in this version of its code."""
+        return f"{ctx.agent.partition('/')[0]}/live"
+
+    @aip.capability
+    async def hit(self, url: str, key: str, folder: str, ctx: aip.Context) -> None:
+        tally = Tally.at(folder)
+        try:
+            await ctx.effect("sink", {"method": "POST", "url": url, "body": key}, key=key)
+        except aip.AIPError as error:
+            tally.count(error.code)
+        else:
+            tally.count("done")
+
+
+class Offerer(aip.Agent):
+    """Lets live agents have effects, so many a second, whatever becomes of them."""
+
+    TICK_S = 0.01
+
+    @aip.capability(timeout_s=900.0)
+    async def offer(
+        self, prefix: str, agents: int, url: str, per_s: int, folder: str, ctx: aip.Context
+    ) -> int:
+        """Until the file `stop` is in the folder. Answers how many were offered."""
+        stop, tally = Path(folder) / "stop", Tally.at(folder)
+        offered, began = 0, time.monotonic()
+        while not stop.exists():
+            # What could not be offered in its time is not made up for: a rate is offered, not a backlog.
+            due = int((time.monotonic() - began) * per_s)
+            for number in range(max(offered, due - per_s // 10), due):
+                tally.count("offered")
+                request = {"url": url, "key": f"{os.getpid()}-{number}", "folder": folder}
+                try:
+                    await ctx.tell(f"{prefix}.{number * 7_919 % agents}", "hit", request)
+                except aip.AIPError as error:
+                    tally.count(error.code)
+            offered = due
+            await asyncio.sleep(self.TICK_S)
+        return offered
+
+
+class Tally:
+    """What a process counted, as one line of JSON in a file of its own, written over every so often."""
+
+    EVERY_S = 0.2
+    _known: ClassVar[dict[str, Tally]] = {}
+
+    def __init__(self, folder: str) -> None:
+        self._path = Path(folder) / f"tally-{os.getpid()}.json"
+        self._counts: dict[str, int] = {}
+        self._due = 0.0
+
+    @classmethod
+    def at(cls, folder: str) -> Tally:
+        return cls._known.setdefault(folder, cls(folder))
+
+    def count(self, what: str) -> None:
+        self._counts[what] = self._counts.get(what, 0) + 1
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + self.EVERY_S
+            fresh = self._path.with_suffix(".new")
+            fresh.write_text(json.dumps(self._counts))
+            fresh.replace(self._path)
 
 
 class Worker(aip.Agent):

@@ -73,6 +73,11 @@ class Allowed:
         return Ruling(True)
 
 
+class Granted:
+    async def check(self, stamp: Stamp) -> None:
+        pass
+
+
 class Silent:
     """An audit log that is always there and keeps nothing."""
 
@@ -229,8 +234,8 @@ def _appender(folder: Path) -> FileConnector:
 def _gateway(folder: Path, door: Connector, ledger: Any, audit: Any) -> Gateway:
     fence = OneFence(folder / "kill")
     return Gateway(
-        {"door": door}, stamps=Stamps(KEY, fence.revision), policy=Allowed(), fence=fence, ledger=ledger,
-        audit=audit, vault=Vault(str, time.time), clock=time.time,
+        {"door": door}, stamps=Stamps(KEY, fence.revision), grants=Granted(), policy=Allowed(), fence=fence,
+        ledger=ledger, audit=audit, vault=Vault(str, time.time), clock=time.time,
     )  # fmt: skip
 
 

@@ -78,11 +78,11 @@ def batch(first, count, durable=True, **detail):
 
 
 async def append(log, one):
-    await log.serve("append", msgspec.msgpack.encode(one))
+    await log.methods["append"](msgspec.msgpack.encode(one))
 
 
 async def asked(log, method, **arguments):
-    return msgspec.msgpack.decode(await log.serve(method, msgspec.msgpack.encode(arguments)))
+    return msgspec.msgpack.decode(await log.methods[method](msgspec.msgpack.encode(arguments)))
 
 
 async def until(holds: Callable[[], object]) -> None:

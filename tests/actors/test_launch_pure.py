@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import doctor, launch, owned, platform_record, ray_head
+from aip.compute.sandbox import Mean, Means
 from aip.errors import Corrupt, PlatformUnavailable
 from aip.settings import Home
 
@@ -323,6 +324,7 @@ HEALTHY = doctor.Facts(
     token_mode=0o600,
     record_state="running",
     other_rays=0,
+    sandbox=Means(frozenset(Mean), user="user namespace", landlock_abi=7),
     now_s=2.0,
     installed_at_s=1.0,
 )
@@ -355,6 +357,12 @@ def test_a_healthy_machine_has_nothing_to_complain_of() -> None:
         ({"home_free_bytes": 2**20}, "disk", "warn"),
         ({"temp_free_bytes": 2**20}, "disk", "warn"),
         ({"now_s": 0.0}, "clock", "warn"),
+        (
+            {"sandbox": Means(frozenset(Mean) - {Mean.SECCOMP}, why={Mean.SECCOMP: "EPERM"})},
+            "sandbox",
+            "warn",
+        ),
+        ({"sandbox": Means(frozenset())}, "sandbox", "warn"),
     ],
 )
 def test_each_trouble_is_found_by_its_own_check_and_comes_with_a_hint(
@@ -364,6 +372,19 @@ def test_each_trouble_is_found_by_its_own_check_and_comes_with_a_hint(
     troubled = [finding for finding in findings if finding.status is not doctor.Status.OK]
     assert [(finding.check, finding.status) for finding in troubled] == [(check, status)]
     assert troubled[0].hint
+
+
+def test_the_doctor_names_each_wall_of_a_sandbox_that_is_missing_and_why() -> None:
+    one_less = Means(frozenset(Mean) - {Mean.USER}, why={Mean.USER: "EPERM from unshare"})
+    (told,) = (f for f in doctor.examine(replace(HEALTHY, sandbox=one_less)) if f.check == "sandbox")
+    assert told.text.startswith("missing: user (EPERM from unshare); there: ")
+    assert "`isolation: container` are refused" in told.hint
+
+
+def test_a_second_wall_that_nobody_demands_may_be_missing() -> None:
+    without = Means(frozenset(Mean) - {Mean.LANDLOCK}, user="user namespace")
+    (told,) = (f for f in doctor.examine(replace(HEALTHY, sandbox=without)) if f.check == "sandbox")
+    assert (told.status, "no landlock" in told.text) == (doctor.Status.OK, True)
 
 
 def test_other_rays_are_told_of_and_not_complained_of() -> None:

@@ -82,7 +82,7 @@ async def test_a_step_that_was_done_before_the_cell_died_is_not_done_again() -> 
         running = asyncio.ensure_future(p.call("stepper/a", "invoke", input={"notes": []}, fields=TASK))
         while DONE != ["first"] or not await asyncio.sleep(0.05, True):
             await asyncio.sleep(0.01)
-        lost = await crash(p, "cell-0")
+        lost = await crash(p, "cell-test-0")
         GATE["shut"] = False
         answer = await p.call("stepper/a", "invoke", input={"notes": []}, fields=TASK)
         assert answer == {"output": {"notes": ["first", "second"]}, "interrupts": [], "thread": "task-1"}
@@ -96,7 +96,7 @@ async def test_a_task_that_was_done_before_the_cell_died_answers_and_does_nothin
     async with platform(Stepper) as p:
         given = {"input": {"notes": ["zero"]}, "thread": "diary", "fields": TASK}
         answer = await p.call("stepper/a", "invoke", **given)
-        lost = await crash(p, "cell-0")
+        lost = await crash(p, "cell-test-0")
         assert await p.call("stepper/a", "invoke", **given) == answer
         assert DONE == ["first", "second"]
         await lost.stop()
@@ -113,18 +113,20 @@ async def test_a_thread_that_is_named_remembers_and_one_that_is_not_forgets() ->
 async def test_a_thread_moves_with_its_agent_to_another_cell() -> None:
     async with platform(Stepper) as p:
         pool = tuple(
-            CellRecord(cell_id=f"cell-{n}", pool="test", node="here", generation=1) for n in range(2)
+            CellRecord(cell_id=f"cell-test-{n}", pool="test", node="here", generation=1) for n in range(2)
         )
         two = Membership(epoch=2, pools={"test": pool}, types=p.membership.types)
-        name = next(name for n in range(100) if Placement(two).locate(name := f"stepper/{n}") == "cell-1")
+        name = next(
+            name for n in range(100) if Placement(two).locate(name := f"stepper/{n}") == "cell-test-1"
+        )
         await p.call(name, "invoke", input={"notes": []}, thread="diary")
-        p.add_cell("cell-1").start()
+        p.add_cell("cell-test-1").start()
         p.placement.offer(two)
         for cell in p.cells.values():
             cell.moved([])
         answer = await p.call(name, "invoke", input={"notes": []}, thread="diary")
         assert len(answer["output"]["notes"]) == 4
-        assert name in p.cells["cell-1"].host.agents
+        assert name in p.cells["cell-test-1"].host.agents
 
 
 # A person in the middle -----------------------------------------------------------------------------------------------
@@ -134,7 +136,7 @@ async def test_a_graph_that_waits_for_a_person_says_what_it_asks_and_goes_on_wit
     async with platform(Asker) as p:
         waits = await p.call("asker/a", "invoke", input={"notes": []}, fields=TASK)
         assert [asked["value"] for asked in waits["interrupts"]] == [{"publish": ["first"]}]
-        lost = await crash(p, "cell-0")
+        lost = await crash(p, "cell-test-0")
         again = await p.call("asker/a", "resume", thread=waits["thread"], answer="yes")
         assert [asked["value"] for asked in again["interrupts"]] == ["sure?"]
         done = await p.call("asker/a", "resume", thread=waits["thread"], answer="indeed")
@@ -148,7 +150,7 @@ async def test_an_answer_that_is_sent_twice_by_one_task_answers_one_question() -
         waits = await p.call("asker/a", "invoke", input={"notes": []})
         given = {"thread": waits["thread"], "answer": "yes", "fields": TASK}
         first_time = await p.call("asker/a", "resume", **given)
-        lost = await crash(p, "cell-0")
+        lost = await crash(p, "cell-test-0")
         assert await p.call("asker/a", "resume", **given) == first_time
         assert first_time["interrupts"][0]["value"] == "sure?"
         await lost.stop()

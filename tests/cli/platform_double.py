@@ -114,7 +114,14 @@ class Double:
         self.acts.append(("inspect", list(entries)))
         return {entry: self.manifests[entry] for entry in entries}
 
+    def inspect_contained(self, folder: Path, entries: Sequence[str]) -> Mapping[str, Json]:
+        self.acts.append(("inspect in a sandbox", list(entries)))
+        return {entry: self.manifests[entry] for entry in entries}
+
     # Platform
+
+    def ask(self, name: str, method: str, timeout_s: float = 30.0, /, **arguments: Any) -> Any:
+        raise PlatformUnavailable(f"{name} does not answer {method}")
 
     def close(self) -> None:
         self.acts.append(("close",))

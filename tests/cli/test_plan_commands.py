@@ -199,3 +199,12 @@ def test_check_warns_of_what_may_be_null_with_its_line_and_ends_with_0(typed: Ty
     found = one_json(typed("plan check plan.yaml -o json").stdout)
     assert [(one["line"], one["column"], one["code"]) for one in found["warnings"]] == [(8, 3, "check.null")]
     assert one_json(typed("plan check plan.yaml --no-code -o json").stdout)["warnings"] == found["warnings"]
+
+
+def test_what_a_strangers_agent_can_do_is_asked_in_a_sandbox_and_nowhere_else(
+    typed: Type, folder: Path, platform: Double
+) -> None:
+    two = '{g: {use: "agents:Greeter", isolation: container}, h: {use: "agents:Politely"}}'
+    (folder / "plan.yaml").write_text(PLAN.replace('{g: {use: "agents:Greeter", replicas: 2}}', two))
+    assert typed("plan check plan.yaml").exit_code == 3  # `b` names nobody to greet.
+    assert platform.acts == [("inspect in a sandbox", ["agents:Greeter"]), ("inspect", ["agents:Politely"])]

@@ -149,12 +149,12 @@ def test_a_wrong_expression_is_told_with_its_place_and_a_way_out(
     ],
 )
 def test_a_failed_evaluation_is_told_and_takes_no_time(source: str, message: str, hint: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ExpressionFailed) as caught:
         Template(source).evaluate(SCOPE)
     assert message in caught.value.message
     assert hint in caught.value.hint
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_list_of_a_few_thousand_may_be_filtered() -> None:

@@ -21,10 +21,13 @@ pytestmark = pytest.mark.ray
 
 BAD = Path(__file__).parent / "agents_bad"
 SLOW_ONES_MAX = 60  # That are served, a second each, before the whole flood has begun.
+FLOOD_S = 12.0  # Nobody's time is over before the whole flood has begun, which takes about 3 s.
 TOO_MANY = LIMITS.mailbox_max + LIMITS.stalled_max + 1_000
 PINGS = 300
 NEIGHBOUR_P99_TIMES_MAX = 5  # The goal is 2; two shared cores need the rest.
-NEIGHBOUR_P99_FLOOR_S = 0.02  # Below it, the ratio measures the scheduler of the machine.
+NEIGHBOUR_P99_FLOOR_S = (
+    0.25  # Below it, the ratio measures the scheduler of the machine; who is held up waits for seconds.
+)
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def test_a_flood_fills_one_mailbox_to_its_limit_and_what_is_too_much_is_turned_a
     neighbour = deploy("agents:Counter/beside-a-flood")
     target = f"{bad.rpartition('/')[0]}/full"
     platform.call(target, "slow")
-    flood = {"target": target, "capability": "slow", "messages": TOO_MANY, "timeout_s": 20.0}
+    flood = {"target": target, "capability": "slow", "messages": TOO_MANY, "timeout_s": FLOOD_S}
     depths = []
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         flooding = pool.submit(platform.call, bad, "flood", flood, timeout_s=120)

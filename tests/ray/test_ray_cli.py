@@ -24,7 +24,9 @@ pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 POOL = Path(__file__).parent / "agents_pool"
 OUT_OF_BUDGET = 6
-SLOWLY_S = 3.0  # A command takes a second to start: there must be something left to pause.
+SLOWLY_S = (
+    2.0  # Twelve, four at once: a command takes a second to start, and there must be something left to pause.
+)
 TALK = """apiVersion: aip/v1
 kind: Plan
 metadata: {name: talk}
@@ -62,21 +64,21 @@ def state(aip: Callable[..., str], run: str) -> dict[str, Any]:
     return shown
 
 
-def test_pause_starts_nothing_new_and_resume_goes_on(aip, tmp_path):
+def test_pause_starts_nothing_new_and_resume_goes_on(aip, platform, tmp_path):
     marks = tmp_path / "m"
     run = aip(
         "submit", AGENTS / "marks.yaml", "-i", f"path={marks}", "-i", f"seconds={SLOWLY_S}", "--detach"
     ).strip()
-    until(marks.exists)
+    until(lambda: platform.run(run).get("in_flight"))
     aip("pause", run)
-    until(lambda: state(aip, run)["in_flight"] == 0)
+    until(lambda: platform.run(run)["in_flight"] == 0)
     paused = state(aip, run)
     assert paused["state"] == "paused"
     count = len(marks.read_text().split())
     assert count < 13
     assert state(aip, run)["tasks"]["fan"]["items"]["done"] == count
     aip("resume", run)
-    until(lambda: state(aip, run)["state"] == "succeeded")
+    until(lambda: platform.run(run)["state"] == "succeeded")
     assert sorted(marks.read_text().split()) == sorted([*"abcdefghijkl", "l!"])
 
 

@@ -31,12 +31,12 @@ def asked(platform):
     return ask
 
 
-def denials(platform):
-    """What the log tells of messages that the policy refused."""
+def denials(platform, revision):
+    """What the log tells of messages that this policy refused."""
     refused = (
         entry["detail"] for entry in entries(platform.home.audit) if entry["kind"] == "message.refused"
     )
-    return (detail for detail in refused if detail["code"] == "refused.policy")
+    return (detail for detail in refused if detail.get("revision") == revision)
 
 
 def test_strict_refuses_what_laptop_allows_until_it_is_rolled_back(platform, asked):
@@ -53,8 +53,8 @@ def test_strict_refuses_what_laptop_allows_until_it_is_rolled_back(platform, ask
                 for entry in entries(platform.home.audit)
             )
         )
-        ruled = until(lambda: next(iter(denials(platform)), None))
-        assert (ruled["revision"], ruled["reasons"][0]["rule"]) == (version.revision, "decision.default")
+        ruled = until(lambda: next(iter(denials(platform, version.revision)), None))
+        assert (ruled["code"], ruled["reasons"][0]["rule"]) == ("refused.policy", "decision.default")
     finally:
         rollout.roll_back(platform.home)
     until(lambda: asked() == "done")

@@ -111,7 +111,7 @@ def test_all_replicas_of_the_minimum_live_before_anybody_asks_them(platform, sub
 
 
 def test_no_replica_above_the_minimum_lives_until_there_is_work_for_it(platform, submitted):
-    ask = "ask: {for_each: [1, 2, 3, 4, 5, 6], agent: one, capability: tell, with: {words: [a], seconds: 2}}"
+    ask = "ask: {for_each: [1, 2, 3, 4], agent: one, capability: tell, with: {words: [a], seconds: 1.5}}"
     run = submitted(
         {"isolation": "process", "replicas": {"min": 0, "max": 2}}, WAITS, f"{ask[:-1]}, needs: [wait]}}"
     )

@@ -1,4 +1,7 @@
-"""Runs of plans on the real platform: results, deaths on the way, people's acts, money."""
+"""Runs of plans on the real platform: results, deaths on the way, people's acts, money.
+
+Two runs that only wait are submitted with the first test and looked at by the last two: they need half a minute to come to rest.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from ray_kit import AGENTS, kill9, pids, until
@@ -28,6 +32,20 @@ def last(views):
 
 def marks(path):
     return path.read_text().split() if path.exists() else []
+
+
+class Waiting(NamedTuple):
+    for_a_person: str
+    for_the_clock: str
+
+
+@pytest.fixture(scope="module")
+def waiting(running):
+    return Waiting(*(running.submit(AGENTS / f"{plan}.yaml", {}) for plan in ("gate", "expiring")))
+
+
+def test_a_run_that_only_waits_is_held(platform, waiting):
+    assert [last(platform.watch(run))["state"] for run in waiting] == ["held", "held"]
 
 
 def test_a_plan_runs_to_its_outputs(platform, tmp_path):
@@ -180,9 +198,10 @@ def test_after_all_of_ray_is_killed_the_run_goes_on_where_it_was(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_only_waits_for_a_person_holds_no_process_and_comes_back_for_the_decision(platform):
-    run = platform.submit(AGENTS / "gate.yaml", {})
-    assert last(platform.watch(run))["state"] == "held"
+def test_a_run_that_only_waits_for_a_person_holds_no_process_and_comes_back_for_the_decision(
+    platform, waiting
+):
+    run = waiting.for_a_person
     until(lambda: f"run-{run}" not in pids(platform), timeout_s=90)
     assert platform.run(run)["state"] == "held"
     assert last(platform.watch(run))["state"] == "held"
@@ -191,9 +210,7 @@ def test_a_run_that_only_waits_for_a_person_holds_no_process_and_comes_back_for_
 
 
 @pytest.mark.slow
-def test_the_clock_wakes_a_run_that_rests(platform):
-    run = platform.submit(AGENTS / "expiring.yaml", {})
-    assert last(platform.watch(run))["state"] == "held"
-    until(lambda: f"run-{run}" not in pids(platform), timeout_s=60)
-    until(lambda: platform.run(run)["state"] == "succeeded", timeout_s=90)
+def test_the_clock_wakes_a_run_that_rests(platform, waiting):
+    run = waiting.for_the_clock
+    until(lambda: platform.run(run)["state"] == "succeeded", timeout_s=120)
     assert platform.run(run)["tasks"]["approve"]["gate"]["by"] == "aip"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from actors.run_spec import RunSpec, folder, read_spec
@@ -20,11 +18,9 @@ from ...orchestration.plan import Plan
 from ...orchestration.run_scope import Load
 from ...runtime import codec
 from ...runtime.checkpoint import CheckpointTable, decode_record
-from ...runtime.journal import Journal
-from ...runtime.simulated_disk import SimulatedDisk
+from ...runtime.journal_copy import open_copy
 from ...settings import DEFAULT_LIMITS, Home
 
-EVENT = 1  # The kind of journal record that is an event of a run; see `aip.records`.
 SHARD = "checkpoint-0"
 LOADED_MAX = 256  # Opened artifacts kept in memory.
 
@@ -45,8 +41,7 @@ class Stored:
     def read(cls, home: Home, run: str) -> Stored:
         spec = read_spec(home, run)
         place = folder(home, run)
-        journal = journal_of(place / "journal")
-        events = [(r.index, ev.decode(r.payload)) for r in journal.replay() if r.kind == EVENT]
+        events = list(ev.recorded(open_copy(place / "journal")))
         if not events:
             raise NotFound(f"run {run} has no journal yet", hint="wait until it has been accepted")
         last = place / "view.json"
@@ -61,18 +56,9 @@ class Stored:
 
 def recorded_effects(home: Home) -> CheckpointTable:
     """The checkpoint shard as its journal has it now."""
-    journal = journal_of(home.state / SHARD)
+    journal = open_copy(home.state / SHARD)
     snapshot = journal.newest_snapshot()
     table = CheckpointTable.restore(snapshot.state) if snapshot else CheckpointTable()
     for record in journal.replay():
         table.apply(decode_record(record.payload))
     return table
-
-
-def journal_of(place: Path) -> Journal:
-    """A journal read from a copy in memory: its writer may be at work, and a torn tail is its to cut."""
-    disk = SimulatedDisk(random.Random(0))
-    for path in sorted(place.iterdir()) if place.is_dir() else []:
-        if path.is_file() and not path.name.startswith((".", "lock")):
-            disk.write(path.name, path.read_bytes())
-    return Journal(disk)
