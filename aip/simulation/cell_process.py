@@ -165,6 +165,7 @@ class CellProcess(Process):
     async def deliver(self, frame: bytes) -> bytes:
         if not self.joined.is_set():
             await self.joined.wait()  # Without a membership it would not know what it owns.
+        self._witness.checked["B3"] += 1  # Each frame; what of it is refused is told by a note.
         return await self.cell.deliver(frame)
 
     def adopt(self, membership: Membership) -> list[str]:

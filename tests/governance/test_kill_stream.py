@@ -157,14 +157,24 @@ def test_a_short_token_is_none(fence: Fence) -> None:
         EventStream(Watch(fence), "short")
 
 
+# What a shell starts in the background ignores Ctrl-C, and hands that down.
+HEARS_CTRL_C = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 def test_watching_prints_what_was_ordered_and_leaves_with_ctrl_c(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.make()
     Fence(home.state / "kill").write(order("greeter", Level.PAUSE, at=1.0))
-    command = [sys.executable, "-m", "aip.cli", "kill", "watch", "--after", "0", "-o", "ndjson"]
+    watch = [sys.executable, "-m", "aip.cli", "kill", "watch", "--after", "0", "-o", "ndjson"]
+    command = [sys.executable, "-c", HEARS_CTRL_C, *watch]
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "AIP_HOME": str(home.root), "PYTHONPATH": paths}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
         try:
             assert running.stdout is not None
             assert json.loads(running.stdout.readline())["data"]["level"] == "pause"

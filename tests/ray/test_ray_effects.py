@@ -28,6 +28,8 @@ def reports(running, tmp_path_factory):
         f"connectors:\n  reports: {{connector: file, root: {folder}}}\n"
         "  outside: {connector: http, allow: [{url: 'https://sink.invalid/**', methods: [POST]}]}\n"
     )
+    running.ask("orchestrator", "want_effects")
+    running.ask("effects", "reload")  # It may have begun before there was such a file.
     return folder
 
 

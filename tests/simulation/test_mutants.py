@@ -43,14 +43,14 @@ ROWS_OF: dict[mutants.Mutant, set[str]] = {
 LAST_NOTICED_AT: dict[mutants.Mutant, int] = {
     mutants.a_mailbox_takes_what_comes_late: 38,
     mutants.a_hand_over_drops_the_mail: 74,
-    mutants.a_fenced_incarnation_still_counts: 89,
+    mutants.a_fenced_incarnation_still_counts: 613,
     mutants.an_order_is_looked_at_by_the_sender_only: 17,
     mutants.an_order_is_never_read_again: 11,
     mutants.a_lost_frame_is_nobodys_business: 14,
     mutants.a_doubtful_effect_is_done_again: 23,
     mutants.a_death_fails_no_call: 71,
     mutants.a_stream_ends_well_with_parts_missing: 20,
-    mutants.an_old_membership_is_adopted: 61,
+    mutants.an_old_membership_is_adopted: 265,
 }
 
 
