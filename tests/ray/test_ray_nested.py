@@ -50,11 +50,16 @@ def test_the_error_of_a_child_is_the_error_of_its_task(platform, tmp_path):
     assert "a bad title" in view["error"]["message"]
 
 
+def cells_of(platform):
+    return {name: pid for name, pid in pids(platform).items() if name.startswith("cell-")}
+
+
 @pytest.mark.parametrize("end", ["cancel", "kill"])
 def test_a_child_ends_with_its_parent(platform, tmp_path, end):
     run = platform.submit(FOLDER / "book.yaml", {"titles": ["one"], "folder": str(tmp_path), "seconds": 60.0})
     until((tmp_path / "marks").exists)
     (child,) = children(platform, run)
+    cells = cells_of(platform)
     if end == "cancel":
         platform.cancel(run, "enough")
     else:
@@ -62,6 +67,10 @@ def test_a_child_ends_with_its_parent(platform, tmp_path, end):
     wanted = {"cancel": "cancelled", "kill": "killed"}[end]
     assert last(platform.watch(run))["state"] == wanted
     until(lambda: platform.run(child)["state"] == wanted)
+    if end == "kill":
+        until(
+            lambda: cells_of(platform) != cells
+        )  # Its thread sleeps on, so its cell is ended, and its neighbours with it (K2).
 
 
 def test_a_child_spends_what_its_task_was_given_and_no_more(platform):
