@@ -13,12 +13,12 @@ import click
 
 from . import measure, text
 from .command import Command
+from .listener import KEEP_ALIVE_S, LOOPBACK, listening
 from .session import Session, session
 
 if TYPE_CHECKING:
     from ..governance.notify.stream import EventStream, Watch
 
-LOOPBACK = "127.0.0.1"
 LEAVE_S = 1  # Streams have no end to wait for.
 
 
@@ -61,7 +61,6 @@ def watch(after: int | None, serve: bool, host: str, port: int, secret_name: str
             asyncio.run(_show(one, watching, after))
             return
         from .. import secret
-        from .policy_serve import listening
 
         application = EventStream(watching, secret.resolve(secret.PREFIX + secret_name, one.folder))
         with listening(host, port) as place:
@@ -90,8 +89,6 @@ def _line(event: dict[str, Any]) -> str:
 
 async def _serve(application: EventStream, place: socket.socket) -> None:
     import uvicorn
-
-    from .policy_serve import KEEP_ALIVE_S
 
     config = uvicorn.Config(
         application,

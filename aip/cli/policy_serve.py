@@ -6,28 +6,25 @@ In the foreground, on the loopback interface, until it is interrupted. Needs no 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
-import socket
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError
 from . import text
 from .command import Command
+from .listener import KEEP_ALIVE_S, LOOPBACK, listening
 from .session import session
 
 if TYPE_CHECKING:
+    import socket
+
     from starlette.applications import Starlette
 
     from ..protocols.opa.in_force import InForce
 
-LOOPBACK = "127.0.0.1"
 PORT = 8181  # OPA's own.
-BACKLOG = 128
 CONNECTIONS_MAX = 512  # Twice what may wait for the engine: the rest would be answered 503 anyway.
-KEEP_ALIVE_S = 5
 LEAVE_S = 10  # As long as one request may take.
 
 
@@ -79,25 +76,6 @@ def serve(host: str, port: int, secret_name: str, log_decisions: bool) -> None:
         shown = f"[{address}]" if ":" in address else address
         one.say(text.line(f"{found.bundle.revision} at http://{shown}:{taken}, with the token {secret_name}"))
         asyncio.run(run(application, found, place))
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A socket on this address. A name is none: what it is looked up as is not for a server to be surprised by."""
-    try:
-        version = ipaddress.ip_address(host).version
-    except ValueError:
-        raise UsageError(f"{host} is no address to listen on", hint="127.0.0.1, ::1, 0.0.0.0") from None
-    place = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind((host, port))
-        place.listen(BACKLOG)
-    except OSError as error:
-        place.close()
-        raise UsageError(
-            f"cannot listen on {host} port {port}: {error.strerror}", hint="--port 0 takes any free port"
-        ) from error
-    return place
 
 
 async def run(application: Starlette, found: InForce, place: socket.socket) -> None:

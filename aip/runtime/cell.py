@@ -70,12 +70,8 @@ from .speaker import SPEAKER, Speaker
 T = TypeVar("T")
 
 SWEEP_S = 0.1  # How soon a deadline or a kill order reaches a turn that is already running.
-RULED = (
-    "reasons",
-    "revision",
-    "decision",
-    "input",
-)  # What a refusal says of the policy that made it, for the audit.
+# What a refusal says of the policy that made it, for the audit.
+RULED = ("reasons", "revision", "decision", "input")
 PASSIVATE_EVERY = 50  # Sweeps between two looks for idle agents.
 PROBE_AFTER_S = 1.0  # A call that waits this long asks whether it waits in a circle.
 LATER_S = 0.01  # Pause before mail is routed again that this cell could not serve: the membership is about to change.

@@ -1,6 +1,6 @@
 """The guard: the ordered checks that every message passes in its sender's cell, cheapest first.
 
-    kill fence → principal → breaker (peek) → [capability token] → [policy] → permits and budget taken
+    kill fence → principal → breaker (peek) → [capability token] → policy → permits and budget taken
 
 The guard knows nothing of what it checks: a `Check` looks, a `Permit` also takes something that must be given back. All of it
 is local and synchronous: a check decides from what its cell already holds, and never waits.
@@ -9,7 +9,7 @@ Order of effects of `admit`: every `peek` in order; then every `take` in order. 
 is given back in reverse. An admitted message holds its permits until `settle`, which the cell calls exactly once per admitted
 envelope with how it ended.
 
-The two places in brackets are where the identity and the governance issue put theirs; a guard without them says so in `names`.
+The place in brackets is where identity puts its own; `names` says which checks a guard has.
 
 Where a message *arrives* from another cell, that cell's guard is not believed: the receiver asks its fence and those of its own
 checks that take nothing (`again`). So a guard that was patched gains nothing elsewhere.
